@@ -1,0 +1,226 @@
+//! What a new configuration changes: at once, or only after a restart.
+//!
+//! Names keys, never values. Every struct is taken apart in full, so that a new key cannot be forgotten.
+
+use std::collections::BTreeMap;
+
+use crate::{Admin, Config, Log, Privacy, Proxy, Route, Store, Tls};
+
+/// The keys that differ, as a person would name them: `proxy.listen`, ``route `crm` added``.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// In effect as soon as the new configuration is.
+    pub live: Vec<String>,
+    /// In effect only after a restart; until then the old value is.
+    pub restart: Vec<String>,
+}
+
+impl Changes {
+    /// Whether nothing differs. Certificates may still have new content under their old names.
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty() && self.restart.is_empty()
+    }
+
+    fn live(&mut self, key: &str, same: bool) {
+        if !same {
+            self.live.push(key.to_owned());
+        }
+    }
+
+    fn restart(&mut self, key: &str, same: bool) {
+        if !same {
+            self.restart.push(key.to_owned());
+        }
+    }
+}
+
+/// Compares two configurations.
+pub fn changes(old: &Config, new: &Config) -> Changes {
+    let Config { proxy, admin, store, privacy, log, routes } = old;
+    let mut changes = Changes::default();
+    compare_proxy(&mut changes, proxy, &new.proxy);
+    compare_admin(&mut changes, admin, &new.admin);
+    compare_store(&mut changes, store, &new.store);
+    let Privacy { client_ip } = privacy;
+    changes.live("privacy.client_ip", *client_ip == new.privacy.client_ip);
+    let Log { level, format } = log;
+    changes.restart("log.level", *level == new.log.level);
+    changes.restart("log.format", *format == new.log.format);
+    compare_routes(&mut changes, routes, &new.routes);
+    changes
+}
+
+fn compare_proxy(changes: &mut Changes, old: &Proxy, new: &Proxy) {
+    let Proxy {
+        listen,
+        public_hosts,
+        workers,
+        runtime,
+        drain_timeout_ms,
+        connect_timeout_ms,
+        max_headers,
+        max_header_bytes,
+        tls,
+    } = old;
+    changes.restart("proxy.listen", *listen == new.listen);
+    changes.live("proxy.public_hosts", *public_hosts == new.public_hosts);
+    changes.restart("proxy.workers", *workers == new.workers);
+    changes.restart("proxy.runtime", *runtime == new.runtime);
+    changes.live("proxy.drain_timeout_ms", *drain_timeout_ms == new.drain_timeout_ms);
+    changes.live("proxy.connect_timeout_ms", *connect_timeout_ms == new.connect_timeout_ms);
+    changes.restart("proxy.max_headers", *max_headers == new.max_headers);
+    changes.restart("proxy.max_header_bytes", *max_header_bytes == new.max_header_bytes);
+    compare_tls(changes, tls.as_ref(), new.tls.as_ref());
+}
+
+/// The files are read again at every reload, so only their names need a restart.
+fn compare_tls(changes: &mut Changes, old: Option<&Tls>, new: Option<&Tls>) {
+    let (Some(Tls { cert_file, key_file }), Some(new)) = (old, new) else {
+        changes.restart("proxy.tls", old == new);
+        return;
+    };
+    changes.restart("proxy.tls.cert_file", *cert_file == new.cert_file);
+    changes.restart("proxy.tls.key_file", *key_file == new.key_file);
+}
+
+fn compare_admin(changes: &mut Changes, old: &Admin, new: &Admin) {
+    let Admin { listen, allow_remote } = old;
+    changes.restart("admin.listen", *listen == new.listen);
+    // A permission for `listen`, without an effect of its own.
+    changes.live("admin.allow_remote", *allow_remote == new.allow_remote);
+}
+
+fn compare_store(changes: &mut Changes, old: &Store, new: &Store) {
+    let Store { url, outbox, migrate, queue_records, flush_timeout_ms } = old;
+    changes.restart("store.url", *url == new.url);
+    changes.restart("store.outbox", *outbox == new.outbox);
+    changes.restart("store.migrate", *migrate == new.migrate);
+    changes.restart("store.queue_records", *queue_records == new.queue_records);
+    changes.restart("store.flush_timeout_ms", *flush_timeout_ms == new.flush_timeout_ms);
+}
+
+/// A renamed route is one removed and one added: names are what identifies them. Their order means nothing.
+fn compare_routes(changes: &mut Changes, old: &[Route], new: &[Route]) {
+    let by_name = |routes| -> BTreeMap<&str, &Route> {
+        let routes: &[Route] = routes;
+        routes.iter().map(|route| (route.name.as_str(), route)).collect()
+    };
+    let (old, new) = (by_name(old), by_name(new));
+    for (name, route) in &old {
+        match new.get(name) {
+            None => changes.live.push(format!("route `{name}` removed")),
+            Some(new) if new != route => {
+                changes
+                    .live
+                    .push(format!("route `{name}` changed ({})", differing_keys(route, new).join(", ")));
+            }
+            Some(_) => {}
+        }
+    }
+    let added = new.keys().filter(|name| !old.contains_key(*name));
+    changes.live.extend(added.map(|name| format!("route `{name}` added")));
+}
+
+fn differing_keys(old: &Route, new: &Route) -> Vec<&'static str> {
+    let Route {
+        name: _,
+        host,
+        upstream,
+        instance_id,
+        user_id,
+        organization_id,
+        connect_timeout_ms,
+        preserve_host,
+        rewrite_endpoint,
+        rewrite_location,
+        ca_file,
+    } = old;
+    let keys = [
+        ("host", *host == new.host),
+        ("upstream", *upstream == new.upstream),
+        ("instance_id", *instance_id == new.instance_id),
+        ("user_id", *user_id == new.user_id),
+        ("organization_id", *organization_id == new.organization_id),
+        ("connect_timeout_ms", *connect_timeout_ms == new.connect_timeout_ms),
+        ("preserve_host", *preserve_host == new.preserve_host),
+        ("rewrite_endpoint", *rewrite_endpoint == new.rewrite_endpoint),
+        ("rewrite_location", *rewrite_location == new.rewrite_location),
+        ("ca_file", *ca_file == new.ca_file),
+    ];
+    keys.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Secret, Source, StoreUrl, load};
+
+    fn config(text: &str) -> Config {
+        load(&Source { text, ..Source::default() }).unwrap()
+    }
+
+    const ROUTE: &str = "[[route]]\nname = \"a\"\nupstream = \"http://h\"\n";
+
+    #[test]
+    fn equal_configurations_change_nothing() {
+        assert!(changes(&config(ROUTE), &config(ROUTE)).is_empty());
+    }
+
+    #[test]
+    fn timeouts_hosts_and_privacy_are_live_and_sockets_store_and_log_are_not() {
+        let new = config(&format!(
+            "[proxy]\nlisten = \"127.0.0.1:1\"\npublic_hosts = [\"h\"]\nworkers = 2\nruntime = \"shared\"\n\
+             drain_timeout_ms = 1\nmax_headers = 99\n\
+             [admin]\nlisten = \"0.0.0.0:2\"\nallow_remote = true\n[store]\nqueue_records = 2000\n\
+             [privacy]\nclient_ip = \"off\"\n[log]\nlevel = \"debug\"\n{ROUTE}"
+        ));
+        let changes = changes(&config(ROUTE), &new);
+        let live =
+            ["proxy.public_hosts", "proxy.drain_timeout_ms", "admin.allow_remote", "privacy.client_ip"];
+        let restart = [
+            "proxy.listen",
+            "proxy.workers",
+            "proxy.runtime",
+            "proxy.max_headers",
+            "admin.listen",
+            "store.queue_records",
+            "log.level",
+        ];
+        assert_eq!(changes.live, live);
+        assert_eq!(changes.restart, restart);
+    }
+
+    #[test]
+    fn routes_are_live_and_told_apart_by_name() {
+        let text = ROUTE.replace("http://h", "http://other") + &ROUTE.replace("\"a\"", "\"b\"");
+        let (old, new) = (config(ROUTE), config(&text));
+        assert_eq!(changes(&old, &new).live, ["route `a` changed (upstream)", "route `b` added"]);
+        assert_eq!(changes(&new, &old).live, ["route `a` changed (upstream)", "route `b` removed"]);
+        let mut reordered = new.clone();
+        reordered.routes.reverse();
+        assert!(changes(&new, &reordered).is_empty());
+    }
+
+    #[test]
+    fn the_default_connect_timeout_changes_the_routes_that_use_it() {
+        let new = config(&format!("[proxy]\nconnect_timeout_ms = 5\n{ROUTE}"));
+        let live = ["proxy.connect_timeout_ms", "route `a` changed (connect_timeout_ms)"];
+        assert_eq!(changes(&config(ROUTE), &new).live, live);
+    }
+
+    #[test]
+    fn certificates_under_new_names_need_a_restart() {
+        let tls = |cert| config(&format!("[proxy.tls]\ncert_file = \"{cert}\"\nkey_file = \"k\"\n{ROUTE}"));
+        assert_eq!(changes(&tls("a"), &tls("b")).restart, ["proxy.tls.cert_file"]);
+        assert_eq!(changes(&config(ROUTE), &tls("b")).restart, ["proxy.tls"]);
+    }
+
+    #[test]
+    fn a_new_password_is_a_change_that_does_not_show_it() {
+        let mut new = config(ROUTE);
+        new.store.url = StoreUrl::Postgres(Secret::new("postgres://u:geheim@h/d"));
+        let changes = changes(&config(ROUTE), &new);
+        assert_eq!(changes.restart, ["store.url"]);
+        assert!(!format!("{changes:?}").contains("geheim"));
+    }
+}

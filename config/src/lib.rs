@@ -1,0 +1,212 @@
+//! What mcpmeter is told: TOML, environment and flags become one valid [`Config`], or *all* problems at once.
+//!
+//! Plain data. This crate opens no socket, starts no task and knows no other crate of the workspace. It reads
+//! the configuration file and the secret files that file names, and nothing else. It never prints a secret:
+//! not in `Debug`, not in a problem, not in the source lines a problem shows.
+//!
+//! `mcpmeter.toml` ([`REFERENCE`]) lists every key with its default; a test keeps the two equal.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+pub use change::{Changes, changes};
+pub use load::{Flag, Source, load, load_file, process_environment};
+pub use problem::{Label, Place, Position, Problem, Problems};
+pub use route::Route;
+pub use secret::Secret;
+pub use upstream::{Scheme, Upstream, UpstreamError};
+
+mod change;
+mod load;
+mod problem;
+mod route;
+mod secret;
+mod upstream;
+
+/// Every key with its default and a sentence: what `mcpmeter.toml` says when nobody has changed it.
+pub const REFERENCE: &str = include_str!("../mcpmeter.toml");
+
+/// The shortest file that works.
+pub const MINIMAL: &str = include_str!("../minimal.toml");
+
+/// Everything mcpmeter is told. One that came out of [`load`] is valid; there is nothing left to check.
+///
+/// The default has no route, which [`load`] would refuse; it is a start for programs that add their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Where MCP clients connect, and with which limits.
+    pub proxy: Proxy,
+    /// Where people and monitoring connect.
+    pub admin: Admin,
+    /// Where the records go.
+    pub store: Store,
+    /// What of a client is kept in a record.
+    pub privacy: Privacy,
+    /// What the program says about itself.
+    pub log: Log,
+    /// The ways to the upstreams, in the order of the file. Names and hosts are unique.
+    pub routes: Vec<Route>,
+}
+
+/// `[proxy]`: the side that MCP clients see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// The address MCP clients connect to. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Host names, lower case and without port, that a loopback listener accepts in `Host` beside the loopback
+    /// names and the routes' own hosts. Anything else is refused there, against DNS rebinding.
+    pub public_hosts: Vec<String>,
+    /// Worker threads; 0 means one per core.
+    pub workers: usize,
+    /// How connections are spread over the workers.
+    pub runtime: Runtime,
+    /// How long a shutdown waits for open exchanges; those still open are then cut and recorded as such.
+    pub drain_timeout_ms: u64,
+    /// How long connecting to an upstream may take, TLS included; after it the call is an `upstream_error`.
+    pub connect_timeout_ms: u64,
+    /// The most header fields a request or response may have; more is answered with 431 or 502.
+    pub max_headers: usize,
+    /// The most bytes the header section may have; more is answered with 431 or 502.
+    pub max_header_bytes: usize,
+    /// Certificate and key, if the proxy itself speaks TLS.
+    pub tls: Option<Tls>,
+}
+
+/// How the proxy's connections are spread over its workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    /// Each worker accepts and keeps its own connections.
+    PerCore,
+    /// One pool of workers shares all connections.
+    Shared,
+}
+
+/// `[proxy.tls]`: PEM files, read by the proxy at start and at every reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate chain, leaf first.
+    pub cert_file: PathBuf,
+    /// The private key of the leaf.
+    pub key_file: PathBuf,
+}
+
+/// `[admin]`: dashboard, JSON API, metrics and probes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// The address; never that of the proxy.
+    pub listen: SocketAddr,
+    /// Whether `listen` may be anything but loopback. There is no authentication behind it.
+    pub allow_remote: bool,
+}
+
+/// `[store]`: where the records go, and how many may be on their way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// The database.
+    pub url: StoreUrl,
+    /// The local file that holds records until PostgreSQL has them; not used with SQLite.
+    pub outbox: PathBuf,
+    /// Whether the schema is created and updated at start.
+    pub migrate: bool,
+    /// How many records may wait in memory; one more is counted as lost.
+    pub queue_records: usize,
+    /// How long a shutdown goes on shipping to PostgreSQL; what is left stays in the outbox.
+    pub flush_timeout_ms: u64,
+}
+
+/// The database that holds the records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// The file of an embedded SQLite database.
+    Sqlite(PathBuf),
+    /// A PostgreSQL URL; secret as a whole, because a password may be anywhere in it.
+    Postgres(Secret),
+}
+
+/// `[privacy]`: what of a client is kept in a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Privacy {
+    /// How much of the client's address is kept.
+    pub client_ip: ClientIp,
+}
+
+/// How much of a client's IP address a record keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientIp {
+    /// Nothing.
+    Off,
+    /// The network: /24 of an IPv4 address, /48 of an IPv6 address.
+    Prefix,
+    /// The whole address.
+    Full,
+}
+
+/// `[log]`: what the program says about itself, on stderr.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// A filter in the syntax of `tracing`: `info`, or `info,mcpmeter_journal=debug`.
+    pub level: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// For machines, one object per line.
+    Json,
+}
+
+impl Default for Proxy {
+    fn default() -> Self {
+        Self {
+            listen: loopback(7300),
+            public_hosts: Vec::new(),
+            workers: 0,
+            runtime: Runtime::PerCore,
+            drain_timeout_ms: 10_000,
+            connect_timeout_ms: 10_000,
+            max_headers: 512,
+            max_header_bytes: 256 * 1024,
+            tls: None,
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: loopback(7301), allow_remote: false }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            url: StoreUrl::Sqlite(PathBuf::from("mcpmeter.db")),
+            outbox: PathBuf::from("mcpmeter-outbox.db"),
+            migrate: true,
+            queue_records: 65_536,
+            flush_timeout_ms: 5_000,
+        }
+    }
+}
+
+impl Default for Privacy {
+    fn default() -> Self {
+        Self { client_ip: ClientIp::Prefix }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Auto }
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}

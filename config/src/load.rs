@@ -1,0 +1,138 @@
+//! TOML, environment and flags → [`Config`], or all problems.
+//!
+//! Precedence: flag, environment (`MCPMETER_SECTION__KEY`), `DATABASE_URL` (for `store.url` only, and only if
+//! it is a PostgreSQL URL), file, default. A value that is overridden is not looked at. Routes come from the
+//! file alone. A relative path starts at the folder of the configuration file, unless a variable or a flag
+//! gave it: then at the current directory.
+
+#![expect(
+    clippy::result_large_err,
+    reason = "a configuration is read once; boxing its problems would gain nothing"
+)]
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use crate::{Config, MINIMAL, Problem, Problems};
+use reader::Reader;
+use section::Section;
+
+mod admin;
+mod found;
+mod host;
+mod listen;
+mod log;
+mod mask;
+mod privacy;
+mod proxy;
+mod reader;
+mod route;
+mod section;
+mod store;
+mod suggestion;
+mod syntax;
+
+/// What a configuration is made from.
+#[derive(Clone, Copy, Default)]
+pub struct Source<'a> {
+    /// The file's path, for problems and as the start of relative paths; `None` if there is no file.
+    pub path: Option<&'a Path>,
+    /// The file's text.
+    pub text: &'a str,
+    /// Names and values of environment variables; those that are not ours are ignored.
+    pub environment: &'a [(String, String)],
+    /// What the command line sets.
+    pub flags: &'a [Flag<'a>],
+}
+
+/// A command-line flag that sets one key.
+#[derive(Clone, Copy)]
+pub struct Flag<'a> {
+    /// As the person typed it, for problems: `--listen`.
+    pub name: &'a str,
+    /// The key it sets: `proxy.listen`.
+    pub key: &'a str,
+    /// The value, in the form an environment variable would have.
+    pub value: &'a str,
+}
+
+/// Turns a source into a configuration, or into everything that is wrong with it.
+///
+/// Reads no file but those that the text names as secrets.
+pub fn load(source: &Source<'_>) -> Result<Config, Problems> {
+    let (tree, errors) = DeTable::parse_recoverable(source.text);
+    let tree = tree.get_ref();
+    let mut reader = Reader::new(source);
+    let config = read_config(&mut reader, tree);
+    let problems = syntax::merge(source.text, &errors, reader.problems);
+    if problems.is_empty() {
+        return Ok(config);
+    }
+    Err(Problems::new(source.path, mask::mask_secrets(source.text, tree), problems))
+}
+
+/// As [`load`], with the text of the file at `path`. A missing file is a problem like any other.
+pub fn load_file(
+    path: &Path,
+    environment: &[(String, String)],
+    flags: &[Flag<'_>],
+) -> Result<Config, Problems> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let problem = if error.kind() == ErrorKind::NotFound {
+            Problem::new("file-missing", format!("there is no configuration file {}", path.display()))
+                .help(format!("write one; this is enough:\n{}", MINIMAL.trim_end()))
+        } else {
+            Problem::new("file-unreadable", format!("cannot read the configuration file: {error}"))
+        };
+        Problems::new(Some(path), String::new(), vec![problem])
+    })?;
+    load(&Source { path: Some(path), text: &text, environment, flags })
+}
+
+/// The environment of this process. A variable that is not UTF-8 is left out, as if it were not set.
+pub fn process_environment() -> Vec<(String, String)> {
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).collect()
+}
+
+fn read_config<'a>(reader: &mut Reader<'a>, tree: &'a DeTable<'a>) -> Config {
+    let mut root = Section::root(reader, tree);
+    let proxy = proxy::read_proxy(&mut root);
+    let admin = admin::read_admin(&mut root, proxy.listen);
+    let store = store::read_store(&mut root);
+    let privacy = privacy::read_privacy(&mut root);
+    let log = log::read_log(&mut root);
+    let routes = route::read_routes(&mut root, proxy.connect_timeout_ms);
+    root.finish();
+    reader.report_unused_overrides();
+    Config { proxy, admin, store, privacy, log, routes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_stands_in_the_reference_file() {
+        let source = Source { text: MINIMAL, ..Source::default() };
+        let (tree, _) = DeTable::parse_recoverable(source.text);
+        let mut reader = Reader::new(&source);
+        read_config(&mut reader, tree.get_ref());
+        let stands = |key: &str| {
+            let name = key.rsplit('.').next().unwrap_or(key);
+            let names = |line: &str| {
+                line.trim_start_matches('#').split('=').next().is_some_and(|word| word.trim() == name)
+            };
+            let header = [format!("[{key}]"), format!("[[{key}]]")];
+            crate::REFERENCE.lines().any(|line| names(line) || header.iter().any(|header| line == header))
+        };
+        // Left out of the file until it does something.
+        let missing: Vec<_> =
+            reader.keys.iter().filter(|key| *key != "route.command" && !stands(key)).collect();
+        assert!(reader.keys.len() > 30 && missing.is_empty(), "{missing:?}");
+    }
+}

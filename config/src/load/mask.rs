@@ -1,0 +1,90 @@
+//! Masks secrets in the text of a file, so that its lines can be shown.
+//!
+//! Errs on the side of masking: a line shown is in a terminal's history and in a chat soon. Each masked byte
+//! becomes one `*`, so that every position in the text holds.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::store;
+
+/// Parts of key names whose values are secret, whether or not we know the key.
+const SECRET_WORDS: [&str; 7] = ["password", "passwd", "secret", "token", "api_key", "apikey", "credential"];
+
+/// The text with secrets masked, of the same length and with the same lines.
+pub(super) fn mask_secrets(text: &str, tree: &DeTable<'_>) -> String {
+    let mut secrets = find_credentials(text);
+    collect_secret_values(text, tree, "", &mut secrets);
+    let mut masked = String::with_capacity(text.len());
+    for (at, char) in text.char_indices() {
+        let hide = char != '\n' && secrets.iter().any(|secret| secret.contains(&at));
+        if hide {
+            masked.extend(std::iter::repeat_n('*', char.len_utf8()));
+        } else {
+            masked.push(char);
+        }
+    }
+    masked
+}
+
+/// What stands before the `@` of any URL, and all of a PostgreSQL URL: also in comments and broken lines.
+fn find_credentials(text: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    for (at, separator) in text.match_indices("://") {
+        let start = at + separator.len();
+        let end = text[start..].find(['"', '\'', '\n']).map_or(text.len(), |length| start + length);
+        if ["postgres", "postgresql"].iter().any(|scheme| ends_with_word(&text[..at], scheme)) {
+            found.push(start..end);
+        } else if let Some(length) = text[start..end].rfind('@') {
+            found.push(start..start + length);
+        }
+    }
+    found
+}
+
+fn ends_with_word(text: &str, word: &str) -> bool {
+    let tail = text.len().checked_sub(word.len()).and_then(|start| text.get(start..));
+    tail.is_some_and(|tail| tail.eq_ignore_ascii_case(word))
+}
+
+/// What stands under a key that sounds secret, and a `store.url` that is neither SQLite nor found already.
+fn collect_secret_values(text: &str, table: &DeTable<'_>, path: &str, secrets: &mut Vec<Range<usize>>) {
+    for (key, value) in table {
+        let key = key.get_ref().as_ref();
+        let is_secret =
+            SECRET_WORDS.iter().any(|word| key.to_ascii_lowercase().replace('-', "_").contains(word));
+        collect_value(text, value, &format!("{path}.{key}"), is_secret, secrets);
+    }
+}
+
+fn collect_value(
+    text: &str,
+    value: &Spanned<DeValue<'_>>,
+    path: &str,
+    is_secret: bool,
+    secrets: &mut Vec<Range<usize>>,
+) {
+    match value.get_ref() {
+        DeValue::Table(table) => collect_secret_values(text, table, path, secrets),
+        DeValue::Array(array) => {
+            array.iter().for_each(|element| collect_value(text, element, path, is_secret, secrets));
+        }
+        DeValue::String(url)
+            if path == ".store.url" && !url.starts_with("sqlite:") && !store::is_postgres(url) =>
+        {
+            secrets.push(inside_quotes(text, value.span()));
+        }
+        _ if is_secret => secrets.push(inside_quotes(text, value.span())),
+        _ => {}
+    }
+}
+
+/// A span without its quotes; an unterminated string has only the first.
+fn inside_quotes(text: &str, span: Range<usize>) -> Range<usize> {
+    let quotes = ['"', '\''];
+    let start = span.start + usize::from(text[span.clone()].starts_with(quotes));
+    let end = span.end - usize::from(text[start..span.end].ends_with(quotes));
+    start..end
+}

@@ -1,0 +1,54 @@
+//! `[proxy]` and `[proxy.tls]`.
+
+use super::found::Found;
+use super::section::Section;
+use super::{host, listen};
+use crate::{Proxy, Runtime, Tls};
+
+/// An hour: a drain that takes longer is a proxy that does not stop.
+const MAX_DRAIN_TIMEOUT_MS: u64 = 3_600_000;
+/// Ten minutes, far above any TCP stack's own patience.
+pub(super) const MAX_CONNECT_TIMEOUT_MS: u64 = 600_000;
+
+pub(super) fn read_proxy(root: &mut Section<'_, '_>) -> Proxy {
+    let default = Proxy::default();
+    let mut section = root.section("proxy");
+    let runtimes = [("per_core", Runtime::PerCore), ("shared", Runtime::Shared)];
+    let proxy = Proxy {
+        listen: listen::read_listen(&mut section, default.listen),
+        public_hosts: section.each("public_hosts", host::decode_host).valid().unwrap_or(default.public_hosts),
+        workers: section.integer("workers", default.workers, 0..=1024),
+        runtime: section.choice("runtime", default.runtime, &runtimes),
+        drain_timeout_ms: section.integer(
+            "drain_timeout_ms",
+            default.drain_timeout_ms,
+            0..=MAX_DRAIN_TIMEOUT_MS,
+        ),
+        connect_timeout_ms: section.integer(
+            "connect_timeout_ms",
+            default.connect_timeout_ms,
+            1..=MAX_CONNECT_TIMEOUT_MS,
+        ),
+        max_headers: section.integer("max_headers", default.max_headers, 16..=16_384),
+        // hyper refuses a buffer below 8 KiB; each connection may fill its buffer, so 16 MiB is a lot.
+        max_header_bytes: section.integer("max_header_bytes", default.max_header_bytes, 8_192..=16_777_216),
+        tls: read_tls(&mut section),
+    };
+    section.finish();
+    proxy
+}
+
+/// Both files or neither, wherever each is set.
+fn read_tls(proxy: &mut Section<'_, '_>) -> Option<Tls> {
+    let mut section = proxy.section("tls");
+    let cert_file = section.read("cert_file", Found::as_path);
+    let key_file = section.read("key_file", Found::as_path);
+    let wanted = section.is_present() || !cert_file.is_absent() || !key_file.is_absent();
+    for (key, file) in [("cert_file", &cert_file), ("key_file", &key_file)] {
+        if wanted && file.is_absent() {
+            section.report_missing(key);
+        }
+    }
+    section.finish();
+    Some(Tls { cert_file: cert_file.valid()?, key_file: key_file.valid()? })
+}

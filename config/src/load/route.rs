@@ -1,0 +1,173 @@
+//! `[[route]]`.
+
+use std::collections::BTreeMap;
+
+use super::found::Found;
+use super::host;
+use super::proxy::MAX_CONNECT_TIMEOUT_MS;
+use super::section::{Reading, Section};
+use crate::{Place, Problem, Route, Scheme, Upstream, UpstreamError};
+
+/// As long as a DNS label, so that a name can become one.
+const MAX_NAME_BYTES: usize = 63;
+
+/// The names and hosts so far, and where the first of each stands.
+#[derive(Default)]
+struct Taken {
+    names: BTreeMap<String, Place>,
+    hosts: BTreeMap<String, Place>,
+}
+
+pub(super) fn read_routes(root: &mut Section<'_, '_>, connect_timeout_ms: u64) -> Vec<Route> {
+    let tables = match root.read("route", Found::as_tables) {
+        Reading::Valid(tables) if !tables.is_empty() => tables,
+        Reading::Invalid => return Vec::new(),
+        _ => {
+            root.report(describe_no_route());
+            return Vec::new();
+        }
+    };
+    let mut taken = Taken::default();
+    let mut routes = Vec::new();
+    for element in tables {
+        let section = root.element("route", element);
+        routes.extend(section.and_then(|section| read_route(section, connect_timeout_ms, &mut taken)));
+    }
+    routes
+}
+
+fn describe_no_route() -> Problem {
+    Problem::new("route-missing", "there is no route, so there is nothing to proxy")
+        .help("add one:\n[[route]]\nname = \"everything\"\nupstream = \"http://127.0.0.1:3001\"")
+}
+
+/// Reads everything before it gives up, so that all problems of a route are found.
+fn read_route(mut section: Section<'_, '_>, connect_timeout_ms: u64, taken: &mut Taken) -> Option<Route> {
+    let name = read_name(&mut section, &mut taken.names);
+    let host = read_host(&mut section, &mut taken.hosts);
+    let upstream = read_upstream(&mut section);
+    let instance_id = section.text("instance_id");
+    let user_id = section.text("user_id");
+    let organization_id = section.text("organization_id");
+    let connect_timeout_ms =
+        section.integer("connect_timeout_ms", connect_timeout_ms, 1..=MAX_CONNECT_TIMEOUT_MS);
+    let preserve_host = section.boolean("preserve_host", false);
+    let rewrite_endpoint = section.boolean("rewrite_endpoint", true);
+    let rewrite_location = section.boolean("rewrite_location", true);
+    let ca_file = section.path("ca_file");
+    if ca_file.is_some() && upstream.as_ref().is_some_and(|upstream| upstream.scheme == Scheme::Http) {
+        report_idle_ca_file(&mut section);
+    }
+    section.finish();
+    let name = name?;
+    Some(Route {
+        instance_id: instance_id.unwrap_or_else(|| name.clone()),
+        name,
+        host,
+        upstream: upstream?,
+        user_id,
+        organization_id,
+        connect_timeout_ms,
+        preserve_host,
+        rewrite_endpoint,
+        rewrite_location,
+        ca_file,
+    })
+}
+
+fn read_name(section: &mut Section<'_, '_>, taken: &mut BTreeMap<String, Place>) -> Option<String> {
+    let name = section.require("name", decode_name)?;
+    let place = section.place_of("route.name");
+    if let Some(first) = taken.get(&name) {
+        let problem = Problem::new("route-duplicate-name", format!("two routes are named `{name}`"))
+            .at(place)
+            .label("the second")
+            .related(first, "the first");
+        section.report(problem.help(format!("give it its own name, e.g. \"{name}-2\"")));
+    } else {
+        taken.insert(name.clone(), place);
+    }
+    Some(name)
+}
+
+fn decode_name(found: &Found<'_>) -> Result<String, Problem> {
+    let name = found.as_full_text()?;
+    let valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+    if name.len() <= MAX_NAME_BYTES && name.bytes().all(valid) && !name.starts_with(['-', '_']) {
+        return Ok(name.to_owned());
+    }
+    Err(Problem::new("value-invalid", "it cannot stand in a path").label("not a name").help(format!(
+        "lower-case letters, digits, `-` and `_`, at most {MAX_NAME_BYTES}, the first a letter or a digit"
+    )))
+}
+
+fn read_host(section: &mut Section<'_, '_>, taken: &mut BTreeMap<String, Place>) -> Option<String> {
+    let host = section.read("host", host::decode_host).valid()?;
+    let place = section.place_of("route.host");
+    if let Some(first) = taken.get(&host) {
+        let problem = Problem::new("route-duplicate-host", format!("two routes have the host `{host}`"))
+            .at(place)
+            .label("can never match")
+            .related(first, "always matches first");
+        section.report(problem.help("leave `host` out to serve it under its name as a path"));
+    } else {
+        taken.insert(host.clone(), place);
+    }
+    Some(host)
+}
+
+/// Exactly one of `upstream` and `command`.
+fn read_upstream(section: &mut Section<'_, '_>) -> Option<Upstream> {
+    let upstream = section.read("upstream", decode_upstream);
+    let command = section.each("command", |word| word.as_text().map(drop));
+    match (&upstream, &command) {
+        (Reading::Absent, Reading::Absent) => section.report_missing("upstream"),
+        (Reading::Absent, Reading::Valid(_)) => report_stdio(section),
+        (Reading::Valid(_), Reading::Valid(_)) => report_both(section),
+        _ => {}
+    }
+    upstream.valid()
+}
+
+fn report_stdio(section: &mut Section<'_, '_>) {
+    let command = section.place_of("route.command");
+    section.report(
+        Problem::new("stdio-unsupported", "stdio servers are not supported yet")
+            .at(command)
+            .label("not supported yet")
+            .help("give `upstream = \"http://…\"`, the URL of a server that speaks HTTP"),
+    );
+}
+
+fn report_both(section: &mut Section<'_, '_>) {
+    let (command, upstream) = (section.place_of("route.command"), section.place_of("route.upstream"));
+    section.report(
+        Problem::new("route-two-upstreams", "a route has either `upstream` or `command`, not both")
+            .at(command)
+            .label("one too many")
+            .related(&upstream, "the other"),
+    );
+}
+
+fn decode_upstream(found: &Found<'_>) -> Result<Upstream, Problem> {
+    found.as_full_text()?.parse().map_err(|error: UpstreamError| {
+        let problem = Problem::new("value-invalid", error.to_string()).label("not the URL of an upstream");
+        match error {
+            UpstreamError::UserInfo => {
+                problem.help("the client's own credentials are forwarded; none are added")
+            }
+            UpstreamError::Host => problem.help("a name outside ASCII is written as xn--…"),
+            _ => problem.help("write it like \"http://127.0.0.1:3001\" or \"https://host/base/path\""),
+        }
+    })
+}
+
+fn report_idle_ca_file(section: &mut Section<'_, '_>) {
+    let (place, upstream) = (section.place_of("route.ca_file"), section.place_of("route.upstream"));
+    section.report(
+        Problem::new("ca-file-unused", "`ca_file` does nothing for an upstream without TLS")
+            .at(place)
+            .label("trusted by nobody")
+            .related(&upstream, "not https"),
+    );
+}

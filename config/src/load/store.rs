@@ -1,0 +1,130 @@
+//! `[store]`.
+
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+use super::found::{Found, Raw};
+use super::section::Section;
+use crate::{Problem, Secret, Store, StoreUrl};
+
+const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
+/// Ten minutes: supervisors give up sooner, and the outbox keeps the rest in any case.
+const MAX_FLUSH_TIMEOUT_MS: u64 = 600_000;
+
+pub(super) fn read_store(root: &mut Section<'_, '_>) -> Store {
+    let default = Store::default();
+    // Defaults are paths too, and start where those in the file do.
+    let folder = root.folder();
+    let mut section = root.section("store");
+    let store = Store {
+        url: section.read("url", decode_url).valid().unwrap_or_else(|| in_folder(default.url, folder)),
+        outbox: section.path("outbox").unwrap_or_else(|| folder.join(default.outbox)),
+        migrate: section.boolean("migrate", default.migrate),
+        queue_records: section.integer("queue_records", default.queue_records, 1024..=4_194_304),
+        flush_timeout_ms: section.integer(
+            "flush_timeout_ms",
+            default.flush_timeout_ms,
+            0..=MAX_FLUSH_TIMEOUT_MS,
+        ),
+    };
+    section.finish();
+    store
+}
+
+/// Whether this is meant as a PostgreSQL URL.
+pub(super) fn is_postgres(url: &str) -> bool {
+    SCHEMES.iter().any(|scheme| url.starts_with(scheme))
+}
+
+fn in_folder(url: StoreUrl, folder: &Path) -> StoreUrl {
+    match url {
+        StoreUrl::Sqlite(file) => StoreUrl::Sqlite(folder.join(file)),
+        postgres @ StoreUrl::Postgres(_) => postgres,
+    }
+}
+
+/// No message here repeats the URL, which may hold a password.
+fn decode_url(found: &Found<'_>) -> Result<StoreUrl, Problem> {
+    let url = match &found.raw {
+        Raw::Toml(DeValue::Table(table)) => read_secret(found, table)?,
+        Raw::Toml(DeValue::String(_)) | Raw::Text(_) => found.as_text()?.to_owned(),
+        Raw::Toml(_) => return Err(found.expected("a string, { env = \"NAME\" } or { file = \"path\" }")),
+    };
+    if let Some(scheme) = SCHEMES.iter().find(|scheme| url.starts_with(**scheme)) {
+        return parse_postgres(&url, scheme);
+    }
+    let Some(file) = url.strip_prefix("sqlite:") else {
+        return Err(invalid("it is neither a sqlite nor a postgres URL")
+            .label("unknown kind of database")
+            .help("write \"sqlite:mcpmeter.db\" or \"postgres://user@host/database\""));
+    };
+    Ok(StoreUrl::Sqlite(found.base().join(parse_sqlite(file)?)))
+}
+
+fn parse_postgres(url: &str, scheme: &str) -> Result<StoreUrl, Problem> {
+    let rest = &url[scheme.len()..];
+    if rest.is_empty() || rest.chars().any(|char| char.is_whitespace() || char.is_control()) {
+        return Err(invalid("it is not a URL").label(if rest.is_empty() {
+            "no host"
+        } else {
+            "white space"
+        }));
+    }
+    Ok(StoreUrl::Postgres(Secret::new(url)))
+}
+
+/// What other programs write after `sqlite:` and we would take for the name of a file is refused.
+fn parse_sqlite(file: &str) -> Result<PathBuf, Problem> {
+    let file = file.strip_prefix("//").unwrap_or(file);
+    let problem = match file {
+        "" => invalid("it names no file").label("no file"),
+        ":memory:" => invalid("records must outlive the process").label("not a file"),
+        _ if file.contains('?') => invalid("it has options, and there are none").label("has a `?`"),
+        _ => return Ok(PathBuf::from(file)),
+    };
+    Err(problem.help("write \"sqlite:mcpmeter.db\""))
+}
+
+/// `{ env = "NAME" }` or `{ file = "path" }`, where a file may end with one line break.
+fn read_secret(found: &Found<'_>, table: &DeTable<'_>) -> Result<String, Problem> {
+    let mut entries = table.iter().map(|(key, value)| (key.get_ref().as_ref(), value.get_ref()));
+    match (entries.next(), entries.next()) {
+        // A URL in the place of the name is the secret itself, and must not get into a message.
+        (Some((_, DeValue::String(name))), _) if name.contains("://") => {}
+        (Some(("env", DeValue::String(name))), None) => return read_variable(found, name),
+        (Some(("file", DeValue::String(path))), None) => return read_file(&found.base().join(path.as_ref())),
+        _ => {}
+    }
+    Err(Problem::new("secret-reference", "it is no reference to a secret")
+        .label("not a reference")
+        .help("write { env = \"NAME\" } or { file = \"path\" }"))
+}
+
+fn read_variable(found: &Found<'_>, name: &str) -> Result<String, Problem> {
+    let value = found.source.environment.iter().find(|(candidate, _)| candidate == name);
+    match value.map(|(_, value)| value.as_str()) {
+        None => Err(unreadable(format!("the environment variable `{name}` is not set")).label("not set")),
+        Some("") => Err(unreadable(format!("the environment variable `{name}` is empty")).label("empty")),
+        Some(value) => Ok(value.to_owned()),
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, Problem> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| unreadable(format!("cannot read {shown}: {error}")).label("cannot be read"))?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    match text.strip_suffix('\r').unwrap_or(text) {
+        "" => Err(unreadable(format!("{shown} is empty")).label("empty")),
+        secret => Ok(secret.to_owned()),
+    }
+}
+
+fn invalid(message: &str) -> Problem {
+    Problem::new("value-invalid", message)
+}
+
+fn unreadable(message: String) -> Problem {
+    Problem::new("secret-unreadable", message)
+}

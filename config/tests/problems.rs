@@ -1,0 +1,287 @@
+//! Each kind of problem, with its place; and that one run finds them all.
+
+use mcpmeter_config::{Place, Problem, Problems, Source, load, load_file};
+
+const ROUTE: &str = "[[route]]\nname = \"a\"\nupstream = \"http://h\"\n";
+
+fn problems_of(text: &str) -> Problems {
+    let Err(problems) = load(&Source { text, ..Source::default() }) else { panic!("no problem in\n{text}") };
+    problems
+}
+
+fn place(problem: &Problem) -> (&'static str, usize, usize) {
+    match &problem.place {
+        Place::File(position) => (problem.code, position.line, position.column),
+        _ => (problem.code, 0, 0),
+    }
+}
+
+/// The only problem of a text that a valid route follows.
+#[track_caller]
+fn expect(text: &str, code: &str, line: usize, column: usize) -> Problem {
+    let problems = problems_of(&format!("{text}\n{ROUTE}"));
+    let places: Vec<_> = problems.iter().map(place).collect();
+    assert_eq!(places, [(code, line, column)], "{problems}");
+    problems.iter().next().cloned().expect("one problem")
+}
+
+#[track_caller]
+fn help(problem: &Problem) -> &str {
+    problem.help.as_deref().expect("a help")
+}
+
+#[test]
+fn an_unknown_key_is_refused_and_the_nearest_suggested() {
+    let problem = expect("[proxy]\nlisen = \"127.0.0.1:1\"", "key-unknown", 2, 1);
+    assert_eq!(help(&problem), "did you mean `listen`?");
+    let problem = expect("[store]\ncolour = 1", "key-unknown", 2, 1);
+    assert_eq!(help(&problem), "known here: url, outbox, migrate, queue_records, flush_timeout_ms");
+    let problem = expect("[prxy]\nx = 1", "key-unknown", 1, 2);
+    assert_eq!(help(&problem), "did you mean `proxy`?");
+    let problem = expect("[proxy.tls]\ncert_file = \"c\"\nkey_file = \"k\"\nca = \"x\"", "key-unknown", 4, 1);
+    assert_eq!(problem.message, "unknown key `proxy.tls.ca`");
+    expect("[[route]]\nname = \"b\"\nupstream = \"http://h\"\nurl = \"x\"", "key-unknown", 4, 1);
+}
+
+#[test]
+fn a_value_of_another_type_is_refused() {
+    let problem = expect("[proxy]\nworkers = \"2\"", "value-type", 2, 11);
+    assert_eq!(problem.message, "invalid `proxy.workers`: expected an integer, found a string");
+    expect("[proxy]\nlisten = 7300", "value-type", 2, 10);
+    expect("[proxy]\npublic_hosts = \"h\"", "value-type", 2, 16);
+    expect("[proxy]\npublic_hosts = [\"h\", 1]", "value-type", 2, 22);
+    let problems = problems_of(&format!("[proxy]\npublic_hosts = [1, \"h\", 2]\n{ROUTE}"));
+    let places: Vec<_> = problems.iter().map(place).collect();
+    assert_eq!(places, [("value-type", 2, 17), ("value-type", 2, 25)]);
+    expect("[admin]\nallow_remote = \"yes\"", "value-type", 2, 16);
+    expect("[store]\nurl = 1.5", "value-type", 2, 7);
+    expect("proxy = 3", "value-type", 1, 9);
+    expect("[proxy]\ntls = true", "value-type", 2, 7);
+}
+
+#[test]
+fn a_number_out_of_range_is_refused() {
+    let problem = expect("[store]\nqueue_records = 1_023", "value-range", 2, 17);
+    assert_eq!(problem.message, "invalid `store.queue_records`: it must be from 1024 to 4194304");
+    expect("[store]\nqueue_records = 4194305", "value-range", 2, 17);
+    expect("[proxy]\nworkers = -1", "value-range", 2, 11);
+    expect("[proxy]\nconnect_timeout_ms = 0", "value-range", 2, 22);
+    expect("[proxy]\nmax_header_bytes = 0xfff", "value-range", 2, 20);
+    expect("[proxy]\nmax_headers = 99999999999999999999999999", "value-range", 2, 15);
+}
+
+#[test]
+fn a_word_that_is_no_choice_is_refused() {
+    let problem = expect("[privacy]\nclient_ip = \"Full\"", "value-choice", 2, 13);
+    assert_eq!(help(&problem), "did you mean \"full\"?");
+    expect("[proxy]\nruntime = \"tokio\"", "value-choice", 2, 11);
+    expect("[log]\nformat = \"\"", "value-choice", 2, 10);
+}
+
+#[test]
+fn only_an_ip_address_with_a_port_is_listened_on() {
+    let problem = expect("[proxy]\nlisten = \"localhost:8080\"", "value-invalid", 2, 10);
+    assert_eq!(help(&problem), "host names are not looked up here; write \"127.0.0.1:8080\"");
+    let problem = expect("[proxy]\nlisten = \":8080\"", "value-invalid", 2, 10);
+    assert_eq!(help(&problem), "host names are not looked up here; write \"0.0.0.0:8080\"");
+    expect("[admin]\nlisten = \"127.0.0.1\"", "value-invalid", 2, 10);
+}
+
+#[test]
+fn proxy_and_admin_do_not_share_an_address() {
+    let problem = expect(
+        "[proxy]\nlisten = \"0.0.0.0:80\"\n[admin]\nlisten = \"127.0.0.1:80\"",
+        "listen-collision",
+        4,
+        10,
+    );
+    assert_eq!(problem.related[0].position.line, 2);
+    expect("[proxy]\nlisten = \"127.0.0.1:7301\"", "listen-collision", 2, 10);
+    let free = format!("[proxy]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{ROUTE}");
+    assert!(load(&Source { text: &free, ..Source::default() }).is_ok());
+}
+
+#[test]
+fn admin_leaves_the_machine_only_when_told_to() {
+    expect("[admin]\nlisten = \"0.0.0.0:7301\"", "admin-remote", 2, 10);
+    expect("[admin]\nlisten = \"[::ffff:10.0.0.1]:7301\"", "admin-remote", 2, 10);
+    for allowed in ["\"[::1]:7301\"", "\"[::ffff:127.0.0.1]:7301\"", "\"10.0.0.1:7301\"\nallow_remote = true"]
+    {
+        let text = format!("[admin]\nlisten = {allowed}\n{ROUTE}");
+        assert!(load(&Source { text: &text, ..Source::default() }).is_ok(), "{allowed}");
+    }
+}
+
+#[test]
+fn tls_needs_both_files() {
+    let problem = expect("[proxy.tls]\ncert_file = \"c\"", "key-missing", 1, 1);
+    assert_eq!(problem.message, "`proxy.tls.key_file` is missing");
+    expect("[proxy.tls]\ncert_file = \"\"\nkey_file = \"k\"", "value-invalid", 2, 13);
+}
+
+#[test]
+fn a_store_is_sqlite_or_postgres() {
+    for url in
+        ["mysql://h/d", "postgres://", "postgres://h /d", "sqlite:", "sqlite::memory:", "sqlite:x.db?mode=ro"]
+    {
+        expect(&format!("[store]\nurl = \"{url}\""), "value-invalid", 2, 7);
+    }
+}
+
+#[test]
+fn a_secret_is_a_reference_that_can_be_read() {
+    expect("[store]\nurl = { env = \"MISSING\" }", "secret-unreadable", 2, 7);
+    expect("[store]\nurl = { file = \"/nonexistent/secret\" }", "secret-unreadable", 2, 7);
+    for reference in
+        ["{ vault = \"x\" }", "{}", "{ env = 1 }", "{ env = \"A\", file = \"b\" }", "{ env = \"a://b\" }"]
+    {
+        expect(&format!("[store]\nurl = {reference}"), "secret-reference", 2, 7);
+    }
+}
+
+#[test]
+fn a_misspelled_log_level_is_refused() {
+    let problem = expect("[log]\nlevel = \"inof\"", "value-invalid", 2, 9);
+    assert_eq!(help(&problem), "did you mean `info`?");
+    expect("[log]\nlevel = \"info,hyper=wran\"", "value-invalid", 2, 9);
+    expect("[log]\nlevel = \"\"", "value-invalid", 2, 9);
+    expect("[log]\nlevel = \"info,,hyper=warn\"", "value-invalid", 2, 9);
+    for level in ["WARN", "info, mcpmeter_journal=debug", "hyper", "info,mcpmeter[call{id=3}]=trace"] {
+        let text = format!("[log]\nlevel = \"{level}\"\n{ROUTE}");
+        assert!(load(&Source { text: &text, ..Source::default() }).is_ok(), "{level}");
+    }
+}
+
+#[test]
+fn a_configuration_without_routes_is_refused() {
+    for text in ["", "route = []", "# nothing\n[proxy]\n"] {
+        let problems = problems_of(text);
+        assert_eq!(problems.iter().map(place).collect::<Vec<_>>(), [("route-missing", 0, 0)]);
+        assert!(problems.render(false).contains("[[route]]"));
+    }
+}
+
+#[test]
+fn a_route_needs_two_brackets() {
+    let problems = problems_of("[route]\nname = \"a\"\n");
+    assert_eq!(problems.iter().map(place).collect::<Vec<_>>(), [("value-type", 1, 1)]);
+    assert!(problems.render(false).contains("two brackets"));
+    let problems = problems_of("route = [1]");
+    assert_eq!(problems.iter().map(place).collect::<Vec<_>>(), [("value-type", 1, 10)]);
+}
+
+#[test]
+fn a_route_needs_a_name_that_can_stand_in_a_path() {
+    expect("[[route]]\nupstream = \"http://h\"", "key-missing", 1, 1);
+    let long = "a".repeat(64);
+    for name in ["", "A", "a/b", "a.b", "-a", "_a", "ä", long.as_str()] {
+        expect(&format!("[[route]]\nname = \"{name}\"\nupstream = \"http://h\""), "value-invalid", 2, 8);
+    }
+}
+
+#[test]
+fn names_and_hosts_are_unique() {
+    let problems = problems_of(&format!("{ROUTE}{ROUTE}"));
+    let problem = problems.iter().next().expect("a problem");
+    assert_eq!(place(problem), ("route-duplicate-name", 5, 8));
+    assert_eq!((problem.related[0].position.line, problem.related[0].position.column), (2, 8));
+    let host =
+        |name, host| format!("[[route]]\nname = \"{name}\"\nhost = \"{host}\"\nupstream = \"http://h\"\n");
+    let problems = problems_of(&(host("b", "x.example") + &host("c", "X.Example")));
+    assert_eq!(problems.iter().map(place).collect::<Vec<_>>(), [("route-duplicate-host", 7, 8)]);
+}
+
+#[test]
+fn a_host_is_a_bare_name() {
+    for host in ["", "h:80", "http://h", "*.h", "a..b", "h.", "bücher.example", "a b"] {
+        let text = format!("[[route]]\nname = \"b\"\nhost = \"{host}\"\nupstream = \"http://h\"");
+        expect(&text, "value-invalid", 3, 8);
+        expect(&format!("[proxy]\npublic_hosts = [\"{host}\"]"), "value-invalid", 2, 17);
+    }
+}
+
+#[test]
+fn a_route_has_exactly_one_upstream() {
+    let problem = expect("[[route]]\nname = \"b\"", "key-missing", 1, 1);
+    assert_eq!(problem.message, "`route.upstream` is missing");
+    let problem = expect("[[route]]\nname = \"b\"\ncommand = [\"npx\"]", "stdio-unsupported", 3, 11);
+    assert!(help(&problem).contains("upstream = "));
+    let both = "[[route]]\nname = \"b\"\nupstream = \"http://h\"\ncommand = [\"npx\"]";
+    let problem = expect(both, "route-two-upstreams", 4, 11);
+    assert_eq!(problem.related[0].position.line, 3);
+    expect("[[route]]\nname = \"b\"\ncommand = []", "stdio-unsupported", 3, 11);
+    expect("[[route]]\nname = \"b\"\ncommand = [\"npx\", 1]", "value-type", 3, 19);
+    expect("[[route]]\nname = \"b\"\nupstream = \"h:80\"", "value-invalid", 3, 12);
+}
+
+#[test]
+fn extra_roots_without_tls_are_refused() {
+    let text = "[[route]]\nname = \"b\"\nupstream = \"http://h\"\nca_file = \"x\"";
+    expect(text, "ca-file-unused", 4, 11);
+}
+
+#[test]
+fn all_problems_are_found_in_one_run() {
+    let text = "[proxy]\nworkers = true\nlisen = 1\n[log]\nlevel = \"loud=x\"\n[[route]]\nname = \"A\"\nhost = \"*\"\n";
+    let problems = problems_of(text);
+    let places: Vec<_> = problems.iter().map(place).collect();
+    let expected = [
+        ("value-type", 2, 11),
+        ("key-unknown", 3, 1),
+        ("value-invalid", 5, 9),
+        ("key-missing", 6, 1),
+        ("value-invalid", 7, 8),
+        ("value-invalid", 8, 8),
+    ];
+    assert_eq!(places, expected);
+}
+
+#[test]
+fn all_syntax_errors_are_found_with_the_sound_lines_problems() {
+    let text = "[proxy]\nlisten = 127.0.0.1:7300\nworkers = 1\nworkers = 2\nmax_headers = 1\n[[route\nname = \"a\"\n";
+    let problems = problems_of(text);
+    let places: Vec<_> = problems.iter().map(place).collect();
+    let expected =
+        [("toml-syntax", 2, 15), ("toml-syntax", 4, 1), ("value-range", 5, 15), ("toml-syntax", 6, 8)];
+    assert_eq!(places, expected, "{problems}");
+}
+
+#[test]
+fn columns_count_characters() {
+    expect("proxy = { public_hosts = ['ä'] }", "value-invalid", 1, 27);
+    expect("privacy = { 'client_ip' = 'äöü' }", "value-choice", 1, 27);
+    expect("log = { level = 'ä€', x = 1 }", "key-unknown", 1, 23);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_problem() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let missing = folder.path().join("none.toml");
+    let problems = load_file(&missing, &[], &[]).expect_err("no file");
+    assert_eq!(problems.iter().map(place).collect::<Vec<_>>(), [("file-missing", 0, 0)]);
+    assert!(problems.render(false).contains("upstream = "));
+    let problems = load_file(folder.path(), &[], &[]).expect_err("a folder");
+    assert_eq!(problems.iter().map(place).collect::<Vec<_>>(), [("file-unreadable", 0, 0)]);
+    std::fs::write(&missing, [0xff, b'\n']).expect("writable");
+    let problems = load_file(&missing, &[], &[]).expect_err("not UTF-8");
+    assert_eq!(problems.iter().map(place).collect::<Vec<_>>(), [("file-unreadable", 0, 0)]);
+}
+
+/// Cut anywhere, or with something strange put in anywhere, a file gives problems or a configuration.
+#[test]
+fn no_text_makes_it_panic() {
+    let text = format!(
+        "[proxy]\r\npublic_hosts = ['ä', \"\"\"\nö\"\"\"]\ntls.key_file = 1e3 # €\n{ROUTE}host = \"ü\""
+    );
+    let read = |text: &str| {
+        if let Err(problems) = load(&Source { text, ..Source::default() }) {
+            assert!(problems.render(true).contains("found in") && problems.to_json().is_object());
+        }
+    };
+    for (at, _) in text.char_indices() {
+        read(&text[..at]);
+        for strange in ["\"", "[", "\n", "€", "\0", "\u{feff}", "{ x = ", "://é@", "'''"] {
+            read(&format!("{}{strange}{}", &text[..at], &text[at..]));
+        }
+    }
+}
