@@ -1,0 +1,216 @@
+//! One HTTP exchange, observed: what was read goes in by `handle_*`, finished records come out by
+//! [`Exchange::poll_finished`].
+//!
+//! The order of calls is the order of the wire: request data and its end, the response's head, its data, and
+//! exactly one ending. Request and response may overlap. After every `handle_*` the finished records are to be
+//! polled; a frame is to be handed to its `handle_*` *before* it is forwarded, because a fast upstream would
+//! otherwise answer a request that is not known yet.
+
+mod ending;
+mod facts;
+mod request;
+mod response;
+
+pub use ending::Failure;
+
+use crate::{
+    call::{CallId, CallRecord, Tick},
+    conversation::{Conversation, SessionInfo},
+    correlator::{OpenCall, OpenCalls},
+    instance::{Head, Instance},
+    jsonrpc::{IdToken, Scanner},
+    reader::Reader,
+};
+use facts::Facts;
+use http::Method;
+use std::sync::Arc;
+
+/// What the exchange is for.
+#[derive(Debug)]
+enum Role {
+    /// A POST of Streamable HTTP: its answers come back on itself.
+    Post,
+    /// A POST of a legacy client: its answers come on the conversation's stream.
+    LegacyPost(Arc<Conversation>),
+    /// A GET: a stream of the server's own, or a resumed one; perhaps a legacy stream, the first event tells.
+    Stream,
+    /// A GET that announced an endpoint.
+    LegacyStream { conversation: Arc<Conversation>, endpoint: Box<str> },
+    /// A DELETE, which ends its session.
+    Delete,
+    /// Nothing that calls could be in.
+    Other,
+}
+
+/// One exchange, from its request's head to its end.
+#[derive(Debug)]
+pub struct Exchange {
+    instance: Arc<Instance>,
+    facts: Facts,
+    role: Role,
+    session: Option<Arc<Conversation>>,
+    asked: Asked,
+    /// Calls whose answers come on this exchange.
+    open: OpenCalls,
+    answer: Answer,
+    finished: Vec<Finished>,
+    ended: bool,
+}
+
+/// The request's side.
+#[derive(Debug, Default)]
+struct Asked {
+    scanner: Option<Box<Scanner>>,
+    /// Body bytes so far.
+    bytes: u64,
+    /// JSON-RPC requests of any method.
+    requests: u32,
+    /// Messages of any kind.
+    messages: u32,
+    /// Calls handed to the conversation of a legacy client.
+    posted: Vec<CallId>,
+    /// An `initialize` that is not answered yet.
+    initialize: Option<(IdToken, SessionInfo)>,
+    done: bool,
+}
+
+/// The response's side.
+#[derive(Debug)]
+struct Answer {
+    reader: Reader,
+    status: Option<u16>,
+    head_at: Option<Tick>,
+    first_event_at: Option<Tick>,
+    /// Body bytes so far.
+    bytes: u64,
+    /// The beginning of an error's body.
+    error_body: Vec<u8>,
+    /// Hashes of the ids of the stream's events, the latest of them.
+    event_ids: Vec<u64>,
+    events: u64,
+}
+
+#[derive(Debug)]
+struct Finished {
+    record: Box<CallRecord>,
+    /// When the frame that brought the answer was read.
+    answered_at: Option<Tick>,
+}
+
+impl Exchange {
+    pub(crate) fn begin(instance: Arc<Instance>, head: &Head<'_>) -> Self {
+        let facts = Facts::of_head(head);
+        let legacy = match *head.method {
+            // The announced endpoints decide: a legacy server may announce the very path of its stream.
+            Method::POST => instance.endpoints.get(head.target.as_bytes(), head.at),
+            _ => None,
+        };
+        let role = match (head.method, legacy) {
+            (_, Some(conversation)) => Role::LegacyPost(conversation),
+            (&Method::POST, None) => Role::Post,
+            (&Method::GET, None) => Role::Stream,
+            (&Method::DELETE, None) => Role::Delete,
+            _ => Role::Other,
+        };
+        let scans = matches!(role, Role::Post | Role::LegacyPost(_));
+        let mut exchange = Self {
+            instance,
+            facts,
+            role,
+            session: None,
+            asked: Asked { scanner: scans.then(Box::default), done: !scans, ..Asked::default() },
+            open: OpenCalls::default(),
+            answer: Answer::default(),
+            finished: Vec::new(),
+            ended: false,
+        };
+        exchange.join_session(head.at);
+        exchange
+    }
+
+    /// Finds the session that the request names.
+    fn join_session(&mut self, now: Tick) {
+        if let Role::LegacyPost(conversation) = &self.role {
+            self.session = Some(Arc::clone(conversation));
+        } else if let Some(id) = &self.facts.session_id {
+            let (session, forgotten) = self.instance.sessions.get_or_insert(id.as_bytes(), now);
+            self.session = Some(session);
+            self.end_session_calls(forgotten, now);
+        }
+    }
+
+    /// Bytes of the request's body, before they are forwarded.
+    pub fn handle_request_data(&mut self, bytes: &[u8], now: Tick) {
+        self.asked.bytes += bytes.len() as u64;
+        self.read_request(bytes, now);
+    }
+
+    /// The request's body is complete.
+    pub fn handle_request_end(&mut self, now: Tick) {
+        self.end_request(now);
+    }
+
+    /// The response's head has been read.
+    pub fn handle_response_head(&mut self, status: http::StatusCode, headers: &http::HeaderMap, now: Tick) {
+        self.read_head(status.as_u16(), headers, now);
+    }
+
+    /// Bytes of the response's body, before they are forwarded.
+    pub fn handle_response_data(&mut self, bytes: &[u8], now: Tick) {
+        self.answer.bytes += bytes.len() as u64;
+        self.read_response(bytes, now);
+    }
+
+    /// Whether [`Self::poll_finished`] has something to give.
+    pub const fn has_finished(&self) -> bool {
+        !self.finished.is_empty()
+    }
+
+    /// The next finished record; `now` is just before the frame goes on.
+    pub fn poll_finished(&mut self, now: Tick) -> Option<Box<CallRecord>> {
+        if self.finished.is_empty() {
+            return None;
+        }
+        let Finished { mut record, answered_at } = self.finished.remove(0);
+        record.proxy_us = answered_at.map(|read_at| now.micros_since(read_at));
+        Some(record)
+    }
+
+    /// Completes what the exchange knows of a call, and makes it a finished record.
+    fn finish(
+        &mut self,
+        mut call: OpenCall,
+        answered_at: Option<Tick>,
+        end: impl FnOnce(OpenCall) -> Box<CallRecord>,
+    ) {
+        let answer = &self.answer;
+        let record = &mut call.record;
+        record.http_status = answer.status.or(record.http_status);
+        record.cancel_requested = self.session.as_ref().is_some_and(|session| session.is_cancelled(&call.id));
+        if !matches!(self.role, Role::LegacyStream { .. }) {
+            record.ttfb_us = answer.head_at.map(|at| at.micros_since(call.asked_at));
+            record.first_event_us = answer.first_event_at.map(|at| at.micros_since(call.asked_at));
+            record.http_request_bytes = Some(record.http_request_bytes.unwrap_or(self.asked.bytes));
+            record.http_response_bytes = Some(answer.bytes);
+        }
+        self.finished.push(Finished { record: end(call), answered_at });
+    }
+}
+
+impl Default for Answer {
+    fn default() -> Self {
+        Self {
+            reader: Reader::Blind,
+            status: None,
+            head_at: None,
+            first_event_at: None,
+            bytes: 0,
+            error_body: Vec::new(),
+            event_ids: Vec::new(),
+            events: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

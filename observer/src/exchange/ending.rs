@@ -1,0 +1,162 @@
+//! The end of an exchange, whichever way it came: every call still open gets its outcome here, or waits for
+//! a resumed stream.
+
+use super::{Exchange, Role};
+use crate::{
+    call::{Text, Tick},
+    conversation::Detached,
+    correlator::{OpenCall, OpenCalls},
+    outcome::Outcome,
+    redact,
+    word::{Origin, Status, StatusDetail},
+};
+
+/// The first revision without resumable streams: there, leaving the stream is cancelling.
+const MODERN: &str = "2026-07-28";
+
+/// What kept the upstream's answer from coming, as the owner of the sockets saw it.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// `upstream_error` or `timeout`.
+    pub status: Status,
+    /// Nothing was sent, or the connection broke afterwards.
+    pub detail: StatusDetail,
+    /// For example `connect_refused`.
+    pub code: &'static str,
+    /// The error's own words.
+    pub message: String,
+    /// The status that the client is given instead; absent once a head has been forwarded.
+    pub http_status: Option<u16>,
+}
+
+/// The ways an exchange ends.
+enum Ending<'a> {
+    Complete,
+    Failed(&'a Failure),
+    ClientLeft,
+    Stopped,
+}
+
+impl Exchange {
+    /// The response's body is complete.
+    pub fn handle_response_end(&mut self, now: Tick) {
+        self.end(&Ending::Complete, now);
+    }
+
+    /// The upstream could not be reached, or broke off.
+    pub fn handle_failure(&mut self, failure: &Failure, now: Tick) {
+        self.answer.status = failure.http_status.or(self.answer.status);
+        self.end(&Ending::Failed(failure), now);
+    }
+
+    /// The client closed its side before the end.
+    pub fn handle_client_left(&mut self, now: Tick) {
+        self.end(&Ending::ClientLeft, now);
+    }
+
+    /// The proxy stops and cannot wait any longer.
+    pub fn handle_stop(&mut self, now: Tick) {
+        self.end(&Ending::Stopped, now);
+    }
+
+    fn end(&mut self, ending: &Ending<'_>, now: Tick) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let mut reader = std::mem::replace(&mut self.answer.reader, crate::reader::Reader::Blind);
+        // What came complete is an answer, even if its end was cut off behind it.
+        reader.finish(now, |read| self.take_read(read, now));
+        self.answer.reader = reader;
+        if !matches!(ending, Ending::ClientLeft) {
+            self.open_partial_call();
+        }
+        if matches!(ending, Ending::Failed(_) | Ending::Stopped) || self.answer.status.is_none() {
+            self.recall_posted();
+        }
+        self.close_stream(ending, now);
+        self.end_open_calls(ending, now);
+    }
+
+    /// With a legacy stream go the calls that were to be answered on it.
+    fn close_stream(&mut self, ending: &Ending<'_>, now: Tick) {
+        let Role::LegacyStream { conversation, endpoint } = &self.role else { return };
+        let mut calls = conversation.close_stream();
+        calls.extend(self.instance.endpoints.remove_without_streams(endpoint.as_bytes()));
+        let outcome = match ending {
+            Ending::ClientLeft => Outcome::new(Status::Cancelled, StatusDetail::SessionEnded, Origin::Client),
+            Ending::Stopped => {
+                Outcome::new(Status::UpstreamError, StatusDetail::ProxyShutdown, Origin::Proxy)
+            }
+            _ => Outcome::new(Status::UpstreamError, StatusDetail::SessionEnded, Origin::Upstream),
+        };
+        for mut call in calls {
+            call.record.client_left = matches!(ending, Ending::ClientLeft);
+            let outcome = outcome.clone();
+            self.finish(call, None, |call| call.finish(outcome, now));
+        }
+    }
+
+    fn end_open_calls(&mut self, ending: &Ending<'_>, now: Tick) {
+        let mut detached = OpenCalls::default();
+        for mut call in self.open.take_all() {
+            call.record.client_left = matches!(ending, Ending::ClientLeft);
+            match self.outcome_of(&call, ending) {
+                Some(outcome) => self.finish(call, None, |call| call.finish(outcome, now)),
+                None => {
+                    call.record.http_request_bytes = Some(self.asked.bytes);
+                    detached.push(call);
+                }
+            }
+        }
+        if let Some(session) = self.session.as_ref().filter(|_| !detached.is_empty()) {
+            let event_ids = std::mem::take(&mut self.answer.event_ids);
+            session.detach(Detached { calls: detached, event_ids, since: now });
+        }
+    }
+
+    /// How an unanswered call ended with the exchange; `None` if its answer may still come on another one.
+    fn outcome_of(&self, call: &OpenCall, ending: &Ending<'_>) -> Option<Outcome> {
+        if self.session.as_ref().is_some_and(|session| session.is_cancelled(&call.id)) {
+            return Some(Outcome::new(Status::Cancelled, StatusDetail::CancelNotified, Origin::Client));
+        }
+        match ending {
+            Ending::Stopped => {
+                Some(Outcome::new(Status::UpstreamError, StatusDetail::ProxyShutdown, Origin::Proxy))
+            }
+            _ if self.is_resumable(call) => None,
+            Ending::Complete => Some(self.outcome_without_answer()),
+            Ending::Failed(failure) => Some(Outcome {
+                error_code: Some(failure.code.into()),
+                error_message: Some(redact::keep(&failure.message, crate::outcome::MAX_MESSAGE)),
+                ..Outcome::new(failure.status, failure.detail, Origin::Upstream)
+            }),
+            Ending::ClientLeft => {
+                let detail = match self.answer.head_at {
+                    None => StatusDetail::ClientLeftBeforeHead,
+                    Some(_) => StatusDetail::ClientLeftMidStream,
+                };
+                Some(Outcome::new(Status::Cancelled, detail, Origin::Client))
+            }
+        }
+    }
+
+    /// A stream whose events have ids can be resumed, in the revisions that know sessions.
+    fn is_resumable(&self, call: &OpenCall) -> bool {
+        let legacy_revision = call.record.protocol_version.as_deref().is_none_or(|version| version < MODERN);
+        !self.answer.event_ids.is_empty() && self.session.is_some() && legacy_revision
+    }
+
+    fn outcome_without_answer(&self) -> Outcome {
+        let status = self.answer.status.unwrap_or(0);
+        if status >= 400 {
+            return Outcome::of_http_status(status, &self.answer.error_body, self.facts.session_id.is_some());
+        }
+        if self.answer.reader.is_blind() && self.answer.bytes > 0 {
+            return Outcome { detail: Some(StatusDetail::Unread), ..Outcome::ok() };
+        }
+        Outcome {
+            error_message: Some(Text::from(format!("http status {status} without an answer"))),
+            ..Outcome::new(Status::UpstreamError, StatusDetail::NoResponse, Origin::Upstream)
+        }
+    }
+}

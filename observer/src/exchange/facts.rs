@@ -1,0 +1,110 @@
+//! What the head of a request says about the calls that may be in its body. Header values are kept by
+//! reference count and only become text when there is a call to record.
+
+use crate::{
+    call::{CallId, CallRecord, Text, Tick, Timestamp},
+    instance::{Head, Identity},
+    redact,
+    word::{AuthMethod, AuthState, Method},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// The most bytes of a user agent, a tool's or a client's name.
+const MAX_NAME: usize = 256;
+
+const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
+const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) created_at: Timestamp,
+    pub(super) began_at: Tick,
+    entropy: u128,
+    /// Path and query, where a stream may announce an endpoint relative to them.
+    pub(super) target: Option<Box<str>>,
+    client_ip: Option<Text>,
+    user_agent: Option<HeaderValue>,
+    pub(super) session_id: Option<HeaderValue>,
+    pub(super) last_event_id: Option<HeaderValue>,
+    pub(super) protocol_version: Option<HeaderValue>,
+    pub(super) mcp_method: Option<HeaderValue>,
+    mcp_name: Option<HeaderValue>,
+    pub(super) traceparent: Option<HeaderValue>,
+    has_credentials: bool,
+}
+
+impl Facts {
+    pub(super) fn of_head(head: &Head<'_>) -> Self {
+        let value = |name: &HeaderName| head.headers.get(name).cloned();
+        Self {
+            created_at: head.created_at,
+            began_at: head.at,
+            entropy: head.entropy,
+            target: (head.method == http::Method::GET).then(|| head.target.into()),
+            client_ip: head.client_ip.clone(),
+            user_agent: value(&header::USER_AGENT),
+            session_id: value(&SESSION_ID),
+            last_event_id: value(&LAST_EVENT_ID),
+            protocol_version: value(&PROTOCOL_VERSION),
+            mcp_method: value(&MCP_METHOD),
+            mcp_name: value(&MCP_NAME),
+            traceparent: value(&TRACEPARENT),
+            has_credentials: head.headers.contains_key(header::AUTHORIZATION)
+                || head.headers.contains_key("x-api-key"),
+        }
+    }
+
+    /// The tool that `Mcp-Name` announces (2026-07-28), decoded.
+    pub(super) fn announced_tool(&self) -> Option<String> {
+        let value = self.mcp_name.as_ref()?.to_str().ok()?;
+        let encoded = value.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?="));
+        match encoded {
+            Some(encoded) => String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok(),
+            None => Some(value.to_owned()),
+        }
+    }
+
+    /// A record that says what is known before the body's message is: `ordinal` tells the calls of one
+    /// exchange apart.
+    pub(super) fn begin_record(&self, identity: &Identity, method: Method, ordinal: u32) -> Box<CallRecord> {
+        let (auth_method, auth_state) = if self.has_credentials {
+            (AuthMethod::Passthrough, AuthState::Unverified)
+        } else {
+            (AuthMethod::None, AuthState::Missing)
+        };
+        let user_agent = self
+            .user_agent
+            .as_ref()
+            .map(|agent| redact::keep(&String::from_utf8_lossy(agent.as_bytes()), MAX_NAME));
+        let id = CallId::new(self.created_at, self.entropy.wrapping_add(u128::from(ordinal) << 48));
+        let mut record = Box::new(CallRecord::begin(id, self.created_at, method, identity));
+        record.auth_method = auth_method;
+        record.auth_state = auth_state;
+        record.client_ip = self.client_ip.clone();
+        record.user_agent = user_agent;
+        record
+    }
+}
+
+/// The session that a response opens.
+pub(super) fn session_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get(SESSION_ID)
+}
+
+/// A name as a record keeps it.
+pub(super) fn keep_name(name: &str) -> Text {
+    redact::keep(name, MAX_NAME)
+}
+
+/// An event id, to be recognised again but not to be kept.
+pub(super) fn hash_event_id(id: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,175 @@
+//! The request's side of an exchange: from its messages to open calls.
+
+use super::{Exchange, Role, facts::keep_name};
+use crate::{
+    call::{Text, Tick},
+    conversation::{SessionInfo, hash_secret},
+    correlator::OpenCall,
+    jsonrpc::{IdToken, Kind, Leaf, Message},
+    trace::TraceParent,
+    word::{Method, Transport},
+};
+
+/// What a Streamable HTTP request without a version means (specification 2025-06-18, basic/transports).
+const ASSUMED_VERSION: &str = "2025-03-26";
+/// The longest id that a record shows.
+const MAX_RPC_ID: usize = 64;
+
+impl Exchange {
+    pub(super) fn read_request(&mut self, mut bytes: &[u8], now: Tick) {
+        let Some(mut scanner) = self.asked.scanner.take() else { return };
+        while let Some(message) = scanner.next_message(&mut bytes) {
+            self.asked.messages += 1;
+            match (message.kind(), message.method()) {
+                (Kind::Request, Some(method)) => {
+                    self.asked.requests += 1;
+                    self.take_request(method, message, now);
+                }
+                (Kind::Notification, Some("notifications/cancelled")) => self.take_cancel(message, now),
+                _ => {}
+            }
+        }
+        self.asked.scanner = Some(scanner);
+    }
+
+    fn take_request(&mut self, method: &str, message: &Message, now: Tick) {
+        if let Ok(method) = method.parse::<Method>() {
+            self.open_call(method, message, now);
+        } else if method == "initialize" {
+            self.note_initialize(message);
+        }
+    }
+
+    /// A call begins.
+    fn open_call(&mut self, method: Method, message: &Message, now: Tick) {
+        let mut record = self.facts.begin_record(&self.instance.identity, method, self.asked.requests);
+        record.tool_name = message.text(Leaf::Name).filter(|_| method == Method::ToolsCall).map(keep_name);
+        record.input_bytes = message.bytes;
+        record.batch_index = message.batch_index;
+        record.rpc_id = message.raw_id().map(|mut id| {
+            id.truncate(id.floor_char_boundary(MAX_RPC_ID));
+            id.into()
+        });
+        record.header_mismatch = self.differs_from_headers(method, record.tool_name.as_deref());
+        let info = self.session.as_ref().and_then(|session| session.info.get());
+        record.protocol_version = self.version_of(message, info);
+        let client = |leaf, of_session: fn(&SessionInfo) -> &Option<Text>| {
+            message.text(leaf).map(keep_name).or_else(|| info.and_then(|info| of_session(info).clone()))
+        };
+        record.client_name = client(Leaf::ClientName, |info| &info.client_name);
+        record.client_version = client(Leaf::ClientVersion, |info| &info.client_version);
+        record.session_hash = self.session.as_ref().map(|session| Text::clone(&session.hash));
+        record.mrtr_group = message.text(Leaf::ParamsRequestState).map(|state| hash_secret(state.as_bytes()));
+        let header = self.facts.traceparent.as_ref().and_then(|value| value.to_str().ok());
+        let parent = message.text(Leaf::Traceparent).and_then(TraceParent::parse);
+        if let Some(parent) = parent.or_else(|| header.and_then(TraceParent::parse)) {
+            parent.join(&mut record);
+        }
+        self.push_call(OpenCall { record, id: message.id(), began_at: self.facts.began_at, asked_at: now });
+    }
+
+    /// Puts a call where its answer will be looked for.
+    fn push_call(&mut self, mut call: OpenCall) {
+        match &self.role {
+            Role::LegacyPost(conversation) => {
+                call.record.transport_type = Transport::Sse;
+                call.record.client_transport = Transport::Sse;
+                self.asked.posted.push(call.record.id);
+                conversation.push_open(call);
+            }
+            _ => self.open.push(call),
+        }
+    }
+
+    /// `_meta`, then the header, then what the session agreed on, then what the specification assumes.
+    fn version_of(&self, message: &Message, info: Option<&SessionInfo>) -> Option<Text> {
+        let agreed = info.and_then(|info| info.protocol_version.as_ref());
+        let header = self.facts.protocol_version.as_ref().and_then(|value| value.to_str().ok());
+        let stated = message.text(Leaf::MetaVersion).or(header);
+        match (stated, agreed) {
+            (Some(stated), Some(agreed)) if *stated == **agreed => Some(Text::clone(agreed)),
+            (Some(stated), _) => Some(keep_name(stated)),
+            (None, Some(agreed)) => Some(Text::clone(agreed)),
+            (None, None) if matches!(self.role, Role::LegacyPost(_)) => None,
+            (None, None) => Some(ASSUMED_VERSION.into()),
+        }
+    }
+
+    /// Whether `Mcp-Method` or `Mcp-Name` say something else than the body. Observed, never enforced.
+    fn differs_from_headers(&self, method: Method, tool: Option<&str>) -> bool {
+        let announced = self.facts.mcp_method.as_ref();
+        announced.is_some_and(|announced| announced.as_bytes() != method.as_str().as_bytes())
+            || (method == Method::ToolsCall
+                && self.facts.announced_tool().is_some_and(|announced| Some(announced.as_str()) != tool))
+    }
+
+    fn note_initialize(&mut self, message: &Message) {
+        let client = SessionInfo {
+            protocol_version: None,
+            client_name: message.text(Leaf::ClientName).map(keep_name),
+            client_version: message.text(Leaf::ClientVersion).map(keep_name),
+        };
+        match &self.role {
+            Role::LegacyPost(conversation) => conversation.begin_initialize(message.id(), client),
+            _ => self.asked.initialize = Some((message.id(), client)),
+        }
+    }
+
+    fn take_cancel(&self, message: &Message, now: Tick) {
+        if let Some(session) = &self.session {
+            session.note_cancel(message.id_token(Leaf::RequestId), now);
+        }
+    }
+
+    pub(super) fn end_request(&mut self, now: Tick) {
+        if std::mem::replace(&mut self.asked.done, true) {
+            return;
+        }
+        let Some(scanner) = self.asked.scanner.take() else { return };
+        let batch_size = scanner.batch_size();
+        if self.asked.messages == 0 {
+            self.open_announced_call(now);
+        }
+        let bytes = self.asked.bytes;
+        for call in self.open.iter_mut() {
+            call.record.batch_size = batch_size;
+            call.record.http_request_bytes = Some(bytes);
+            if batch_size.is_none() {
+                call.record.input_bytes = bytes;
+            }
+        }
+    }
+
+    /// The body could not be read, but its headers say that there is a call in it (2026-07-28).
+    fn open_announced_call(&mut self, now: Tick) {
+        let method = self.facts.mcp_method.as_ref().and_then(|method| method.to_str().ok()?.parse().ok());
+        let Some(method) = method else { return };
+        let mut record = self.facts.begin_record(&self.instance.identity, method, 0);
+        record.tool_name =
+            self.facts.announced_tool().filter(|_| method == Method::ToolsCall).map(|tool| keep_name(&tool));
+        record.protocol_version = self.version_of(&Message::default(), None);
+        self.push_call(OpenCall {
+            record,
+            id: IdToken::Missing,
+            began_at: self.facts.began_at,
+            asked_at: now,
+        });
+    }
+
+    /// The exchange ends before its request was read to the end: the call counts all the same if enough of it
+    /// was read to know it.
+    pub(super) fn open_partial_call(&mut self) {
+        if self.asked.done || self.asked.messages > 0 {
+            return;
+        }
+        self.asked.done = true;
+        let Some(scanner) = self.asked.scanner.take() else { return };
+        let partial = scanner.partial_message();
+        // With the answer before the question's end, the question's instant is that of its head.
+        let asked_at = self.facts.began_at;
+        match partial.and_then(|message| Some((message.method()?.parse().ok()?, message))) {
+            Some((method, message)) => self.open_call(method, message, asked_at),
+            None => self.open_announced_call(asked_at),
+        }
+    }
+}

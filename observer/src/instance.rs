@@ -1,0 +1,127 @@
+//! One observed MCP server instance: whose it is, and the conversations that are going on with it.
+
+use crate::{
+    call::{CallRecord, Text, Tick, Timestamp},
+    conversation::Conversations,
+    correlator::OpenCall,
+    endpoint::Mount,
+    exchange::Exchange,
+    outcome::Outcome,
+    word::{Origin, Status, StatusDetail},
+};
+use http::{HeaderMap, Method};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// Whose calls these are: the snapshot that every record of the instance carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The route's `instance_id`, or its name.
+    pub instance_id: Text,
+    /// The user that the route names.
+    pub user_id: Option<Text>,
+    /// The organisation that the route names.
+    pub organization_id: Option<Text>,
+}
+
+/// What is told of an exchange when its request's head has been read.
+#[derive(Debug)]
+pub struct Head<'a> {
+    /// The HTTP method.
+    pub method: &'a Method,
+    /// Path and query as they are sent to the upstream.
+    pub target: &'a str,
+    /// The request's headers, as received.
+    pub headers: &'a HeaderMap,
+    /// The wall clock.
+    pub created_at: Timestamp,
+    /// The monotonic clock, at the same instant.
+    pub at: Tick,
+    /// Random bits for the ids of the exchange's calls.
+    pub entropy: u128,
+    /// The client's address, already minimised.
+    pub client_ip: Option<Text>,
+}
+
+/// One MCP server instance. Shared by all exchanges with it, whatever their thread.
+#[derive(Debug)]
+pub struct Instance {
+    pub(crate) identity: Identity,
+    pub(crate) mount: Mount,
+    /// Sessions of Streamable HTTP, by `Mcp-Session-Id`.
+    pub(crate) sessions: Conversations,
+    /// Conversations of legacy clients, by the endpoint that was announced to them.
+    pub(crate) endpoints: Conversations,
+    orphans: AtomicU64,
+}
+
+impl Instance {
+    /// An instance that nobody has spoken to yet.
+    pub fn new(identity: Identity, mount: Mount) -> Self {
+        Self {
+            identity,
+            mount,
+            sessions: Conversations::default(),
+            endpoints: Conversations::default(),
+            orphans: AtomicU64::new(0),
+        }
+    }
+
+    /// Begins to observe an exchange.
+    pub fn begin(self: &Arc<Self>, head: &Head<'_>) -> Exchange {
+        Exchange::begin(Arc::clone(self), head)
+    }
+
+    /// Where the instance hangs on both sides of the proxy.
+    pub const fn mount(&self) -> &Mount {
+        &self.mount
+    }
+
+    /// Whose instance it is.
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Conversations that are remembered.
+    pub fn conversations(&self) -> usize {
+        self.sessions.len() + self.endpoints.len()
+    }
+
+    /// Calls of legacy clients that wait for their answers; those of other clients wait on their exchanges.
+    pub fn open_calls(&self) -> usize {
+        self.endpoints.open_calls()
+    }
+
+    /// Answers that came on a shared channel and belong to no request seen there. More than a few mean that
+    /// requests go past the proxy.
+    pub fn orphans(&self) -> u64 {
+        self.orphans.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_orphan(&self) {
+        self.orphans.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The records of calls that waited too long for a resumed stream or behind a cancellation. To be asked
+    /// for every second or so.
+    pub fn poll_expired(&self, now: Tick) -> Vec<Box<CallRecord>> {
+        let expired = self.sessions.take_expired(now).into_iter().chain(self.endpoints.take_expired(now));
+        let finish = |(call, detail): (OpenCall, _)| {
+            let outcome = match detail {
+                StatusDetail::CancelNotified => Outcome::new(Status::Cancelled, detail, Origin::Client),
+                detail => Outcome::new(Status::UpstreamError, detail, Origin::Client),
+            };
+            call.finish(outcome, now)
+        };
+        expired.map(finish).collect()
+    }
+
+    /// The records of everything that is still open between exchanges, because the proxy stops.
+    pub fn close(&self, now: Tick) -> Vec<Box<CallRecord>> {
+        let open = self.sessions.take_everything().into_iter().chain(self.endpoints.take_everything());
+        let outcome = Outcome::new(Status::UpstreamError, StatusDetail::ProxyShutdown, Origin::Proxy);
+        open.map(|call| call.finish(outcome.clone(), now)).collect()
+    }
+}

@@ -1,0 +1,102 @@
+//! What the scanner does inside a token: a key, a string, a number or literal, a container that is passed over.
+
+use super::{Scanner, State};
+use crate::jsonrpc::{
+    lexer::{STRUCTURAL, StringEnd, find_string_end},
+    path::{Leaf, Node, Target},
+    text,
+};
+
+/// Longer keys are none of ours: the longest wanted one has 39 bytes, or 234 with every byte escaped.
+const MAX_KEY: usize = 256;
+
+impl Scanner {
+    pub(super) fn continue_key(&mut self, escaped: bool, input: &[u8]) -> usize {
+        let (used, inside, end) = find_string_end(escaped, input);
+        // A key of which only a part is kept is as long as none that is wanted.
+        let room = MAX_KEY.saturating_sub(self.key.len()).min(inside);
+        self.key.extend_from_slice(&input[..room]);
+        self.state = match end {
+            StringEnd::Open { escaped } => State::Key { escaped },
+            StringEnd::Closed => {
+                let key = text::unescape(&self.key);
+                let target = self.frames[self.depth.saturating_sub(1)].child(key.as_bytes());
+                State::Value(target)
+            }
+        };
+        used
+    }
+
+    pub(super) fn continue_string(&mut self, leaf: Option<Leaf>, escaped: bool, input: &[u8]) -> usize {
+        let (used, inside, end) = find_string_end(escaped, input);
+        self.message.keep(leaf, &input[..inside]);
+        match end {
+            StringEnd::Open { escaped } => self.state = State::String { leaf, escaped },
+            StringEnd::Closed => {
+                self.message.end_capture(leaf);
+                self.state = self.state_inside();
+            }
+        }
+        used
+    }
+
+    pub(super) fn continue_scalar(&mut self, target: Target, input: &[u8]) -> (usize, bool) {
+        let ends = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b',' | b']' | b'}' | b':' | b'"');
+        let end = input.iter().position(ends);
+        let token = &input[..end.unwrap_or(input.len())];
+        match target {
+            Target::Leaf(leaf) => self.message.keep(Some(leaf), token),
+            // `"error": null` beside a result is no error.
+            Target::Node(Node::Error) if token.first() == Some(&b'n') => self.message.has_error = false,
+            _ => {}
+        }
+        match end {
+            Some(end) => {
+                self.state = self.state_inside();
+                // A stray quote must not be taken for a token of no length for ever.
+                (end.max(usize::from(input[end] == b'"')), false)
+            }
+            None => (input.len(), false),
+        }
+    }
+
+    pub(super) fn continue_inside(
+        &mut self,
+        leaf: Option<Leaf>,
+        mut depth: u32,
+        mut string: bool,
+        mut escaped: bool,
+        input: &[u8],
+    ) -> usize {
+        let mut at = 0;
+        while at < input.len() && depth > 0 {
+            if string {
+                let (used, _, end) = find_string_end(escaped, &input[at..]);
+                at += used;
+                match end {
+                    StringEnd::Open { escaped: open } => escaped = open,
+                    StringEnd::Closed => (string, escaped) = (false, false),
+                }
+                continue;
+            }
+            let Some(next) = input[at..].iter().position(|byte| STRUCTURAL[usize::from(*byte)]) else {
+                at = input.len();
+                break;
+            };
+            match input[at + next] {
+                b'"' => string = true,
+                b'{' | b'[' => depth = depth.saturating_add(1),
+                _ => depth -= 1,
+            }
+            at += next + 1;
+        }
+        self.message.keep(leaf, &input[..at]);
+        if depth == 0 {
+            self.message.end_capture(leaf);
+            self.state = self.state_inside();
+        } else {
+            self.state = State::Inside { leaf, depth, string, escaped };
+        }
+        at
+    }
+}

@@ -1,0 +1,33 @@
+//! What mcpmeter understands of the traffic it carries: bytes and instants go in, [`CallRecord`]s come out.
+//!
+//! This crate has no clock, no I/O and no runtime (promise 6 of ARCHITECTURE.md): whoever owns the sockets
+//! tells it what was read and when. It never alters a byte and never fails an exchange; at worst it
+//! understands less. It can therefore be fuzzed, replayed from a transcript, and read on its own.
+//!
+//! The way in is [`Instance::begin`], which gives an [`Exchange`] for one HTTP request and its response.
+
+mod call;
+mod conversation;
+mod correlator;
+mod endpoint;
+mod exchange;
+mod instance;
+mod jsonrpc;
+mod latency;
+mod outcome;
+mod reader;
+mod redact;
+mod sse;
+mod trace;
+mod word;
+
+pub use call::{CallId, CallRecord, Text, Tick, Timestamp};
+pub use endpoint::{EndpointPatch, Mount};
+pub use exchange::{Exchange, Failure};
+pub use instance::{Head, Identity, Instance};
+pub use jsonrpc::{Form, IdToken, Kind, Leaf, Message, Scanner};
+pub use latency::{BUCKETS, bucket_of, bucket_upper_us};
+pub use sse::{Decoder, Item};
+pub use word::{
+    AuthMethod, AuthState, Framing, MatchKind, Method, Origin, Status, StatusDetail, Transport, UnknownWord,
+};

@@ -1,0 +1,155 @@
+//! How a call ended: from the answer, or from what came in its place, to the words of the record.
+
+use crate::{
+    call::{CallRecord, Text, Tick},
+    conversation::hash_secret,
+    correlator::OpenCall,
+    jsonrpc::{Leaf, Message},
+    redact,
+    word::{Framing, MatchKind, Method, Origin, Status, StatusDetail},
+};
+
+/// The most bytes of an error message.
+pub(crate) const MAX_MESSAGE: usize = 2048;
+/// The most bytes of an error detail.
+pub(crate) const MAX_DETAIL: usize = 8192;
+/// JSON-RPC codes that are the caller's fault (JSON-RPC 2.0 section 5.1; MCP's resource not found).
+const CALLER_FAULTS: [&str; 5] = ["-32700", "-32600", "-32601", "-32602", "-32002"];
+/// The user has to visit a URL first (2025-11-25).
+const URL_ELICITATION_REQUIRED: &str = "-32042";
+
+/// The words for how a call ended.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Outcome {
+    pub(crate) status: Option<Status>,
+    pub(crate) detail: Option<StatusDetail>,
+    pub(crate) origin: Option<Origin>,
+    pub(crate) error_code: Option<Text>,
+    pub(crate) error_message: Option<Text>,
+    pub(crate) error_detail: Option<Text>,
+}
+
+impl Outcome {
+    pub(crate) fn new(status: Status, detail: StatusDetail, origin: Origin) -> Self {
+        Self { status: Some(status), detail: Some(detail), origin: Some(origin), ..Self::default() }
+    }
+
+    pub(crate) const fn ok() -> Self {
+        Self {
+            status: Some(Status::Ok),
+            detail: None,
+            origin: None,
+            error_code: None,
+            error_message: None,
+            error_detail: None,
+        }
+    }
+
+    /// From the answer itself.
+    fn of_answer(message: &Message, method: Method) -> Self {
+        if message.has_error() {
+            return Self::of_error(message);
+        }
+        if message.is_true(Leaf::IsError) {
+            return Self {
+                status: Some(Status::ToolError),
+                origin: Some(Origin::Upstream),
+                error_message: message.text(Leaf::ContentText).map(|text| redact::keep(text, MAX_MESSAGE)),
+                ..Self::default()
+            };
+        }
+        // A task is created by the request's method, never by the result alone: the examples of SEP-2663
+        // answer `tasks/get` with `resultType: "task"` too.
+        let task = message.text(Leaf::ResultType) == Some("task") || message.text(Leaf::TaskId).is_some();
+        let status = match message.text(Leaf::ResultType) {
+            Some("input_required") => Status::InputRequired,
+            _ if task && method == Method::ToolsCall => Status::TaskCreated,
+            _ => Status::Ok,
+        };
+        Self { status: Some(status), ..Self::default() }
+    }
+
+    fn of_error(message: &Message) -> Self {
+        let code = message.scalar(Leaf::ErrorCode).unwrap_or("unknown");
+        let caller = CALLER_FAULTS.contains(&code);
+        let detail = message.json(Leaf::ErrorData).map(|data| {
+            let data = redact::keep(&data, MAX_DETAIL);
+            Text::from(format!("{{\"data\":{}}}", document_of(&data)))
+        });
+        Self {
+            status: Some(Status::RpcError),
+            detail: (code == URL_ELICITATION_REQUIRED).then_some(StatusDetail::NeedsInput),
+            origin: Some(if caller { Origin::Client } else { Origin::Upstream }),
+            error_code: Some(redact::keep(code, 64)),
+            error_message: message.text(Leaf::ErrorMessage).map(|text| redact::keep(text, MAX_MESSAGE)),
+            error_detail: detail,
+        }
+    }
+
+    /// From an HTTP status of 400 or above whose body is no JSON-RPC message; `body` is its beginning.
+    pub(crate) fn of_http_status(status: u16, body: &[u8], in_session: bool) -> Self {
+        let text = str::from_utf8(body)
+            .unwrap_or_else(|error| str::from_utf8(&body[..error.valid_up_to()]).unwrap_or_default());
+        Self {
+            status: Some(Status::HttpError),
+            detail: match status {
+                401 | 403 => Some(StatusDetail::AuthChallenge),
+                404 if in_session => Some(StatusDetail::SessionLost),
+                _ => None,
+            },
+            origin: Some(if status < 500 { Origin::Client } else { Origin::Upstream }),
+            error_code: Some(format!("http_{status}").into()),
+            error_message: Some(redact::keep(&text.replace('\0', ""), MAX_MESSAGE))
+                .filter(|text| !text.is_empty()),
+            error_detail: None,
+        }
+    }
+}
+
+/// The text itself if every database takes it for a JSON document, or else the text as a JSON string: masking
+/// or cutting may have broken its syntax, and `jsonb` refuses NUL and lone surrogates that JSON allows.
+fn document_of(text: &str) -> String {
+    let storable = !text.contains("\\u0000") && serde_json::from_str::<serde_json::Value>(text).is_ok();
+    if storable { text.to_owned() } else { serde_json::Value::from(text).to_string() }
+}
+
+impl OpenCall {
+    /// The record of a call that was answered.
+    pub(crate) fn answer(
+        mut self,
+        message: &Message,
+        kind: MatchKind,
+        framing: Framing,
+        bytes: u64,
+        at: Tick,
+    ) -> Box<CallRecord> {
+        let record = &mut self.record;
+        record.match_kind = kind;
+        record.framing = Some(framing);
+        record.output_bytes = bytes;
+        record.tool_count = message.tool_count.filter(|_| record.method == Method::ToolsList);
+        let outcome = Outcome::of_answer(message, record.method);
+        if outcome.status == Some(Status::TaskCreated) {
+            let task = message.text(Leaf::TaskId).or_else(|| message.text(Leaf::ResultTaskId));
+            record.task_hash = task.map(|task| hash_secret(task.as_bytes()));
+        }
+        if let Some(state) = message.text(Leaf::ResultRequestState) {
+            record.mrtr_group.get_or_insert_with(|| hash_secret(state.as_bytes()));
+        }
+        self.finish(outcome, at)
+    }
+
+    /// The record of a call whose outcome is decided.
+    pub(crate) fn finish(self, outcome: Outcome, at: Tick) -> Box<CallRecord> {
+        let mut record = self.record;
+        record.completed_at = record.created_at.plus_nanos(at.nanos_since(self.began_at));
+        record.duration_us = at.micros_since(self.asked_at);
+        record.status = outcome.status.unwrap_or(record.status);
+        record.status_detail = outcome.detail.or(record.status_detail);
+        record.origin = outcome.origin;
+        record.error_code = outcome.error_code;
+        record.error_message = outcome.error_message;
+        record.error_detail = outcome.error_detail;
+        record
+    }
+}

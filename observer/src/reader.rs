@@ -1,0 +1,162 @@
+//! From the bytes of an answer's body to its messages, whatever the framing.
+//!
+//! A message of a JSON body is given when the body ends, so that its length is the body's whatever the
+//! chunking; an element of an array at its end; a message in an SSE event at the event's end. Each comes with
+//! the instant at which its last byte was read.
+
+use crate::{
+    call::Tick,
+    jsonrpc::{Message, Scanner},
+    sse::{Decoder, Item},
+    word::Framing,
+};
+use http::{HeaderMap, header};
+
+/// What was read next.
+pub(crate) enum Read<'a> {
+    /// A complete message, and when its last byte was read.
+    Message { message: &'a Message, framing: Framing, bytes: u64, at: Tick },
+    /// The end of an SSE event; `has_data` is false for one that only primes the stream.
+    Event { id: Option<&'a [u8]>, has_data: bool },
+    /// The stream is that of a legacy client, and this is where it shall post to.
+    Endpoint(&'a [u8]),
+}
+
+/// Longer endpoint values are no endpoints: no client could post to them.
+const MAX_ENDPOINT: usize = 8192;
+
+#[derive(Debug)]
+pub(crate) enum Reader {
+    /// One JSON document.
+    Json { scanner: Box<Scanner>, over_at: Option<Tick> },
+    /// A stream of events.
+    Sse(Box<Events>),
+    /// The first byte will tell, because the headers do not.
+    Unknown,
+    /// Nothing that can be read, or that needs to be.
+    Blind,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    decoder: Decoder,
+    scanner: Scanner,
+    bytes: u64,
+    endpoint: Vec<u8>,
+}
+
+impl Reader {
+    /// Chosen by the essence of `Content-Type` (WIRE.md 3.2). Encoded bodies are not read.
+    pub(crate) fn for_headers(headers: &HeaderMap) -> Self {
+        let encoding = headers.get(header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes);
+        if encoding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+            return Self::Blind;
+        }
+        let Some(content_type) = headers.get(header::CONTENT_TYPE) else {
+            return Self::Unknown;
+        };
+        let essence = content_type.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        let essence = essence.trim_ascii();
+        if essence.eq_ignore_ascii_case(b"text/event-stream") {
+            Self::Sse(Box::default())
+        } else if essence.eq_ignore_ascii_case(b"application/json") {
+            Self::json()
+        } else {
+            Self::Unknown
+        }
+    }
+
+    fn json() -> Self {
+        Self::Json { scanner: Box::default(), over_at: None }
+    }
+
+    /// The body is in a form that is not read.
+    pub(crate) const fn is_blind(&self) -> bool {
+        matches!(self, Self::Blind)
+    }
+
+    /// Reads on; `sink` is given what was completed, and when.
+    pub(crate) fn read(&mut self, mut bytes: &[u8], now: Tick, mut sink: impl FnMut(Read<'_>)) {
+        if matches!(self, Self::Unknown)
+            && let Some(first) = bytes.iter().find(|byte| !byte.is_ascii_whitespace())
+        {
+            *self = if matches!(first, b'{' | b'[' | 0xef) { Self::json() } else { Self::Blind };
+        }
+        match self {
+            Self::Json { scanner, over_at } => {
+                while let Some(message) = scanner.next_message(&mut bytes) {
+                    if message.batch_index.is_some() {
+                        let framing = Framing::BatchJson;
+                        sink(Read::Message { message, framing, bytes: message.bytes, at: now });
+                    }
+                }
+                if over_at.is_none() && scanner.is_over() {
+                    *over_at = Some(now);
+                }
+            }
+            Self::Sse(events) => events.read(bytes, now, sink),
+            Self::Unknown | Self::Blind => {}
+        }
+    }
+
+    /// The body has ended, or broken off. Says whether the last event lacked its blank line.
+    pub(crate) fn finish(&mut self, now: Tick, mut sink: impl FnMut(Read<'_>)) -> bool {
+        match self {
+            Self::Json { scanner, over_at } => {
+                let bytes = scanner.consumed();
+                if let (Some(at), Some(message)) = (*over_at, scanner.single_message()) {
+                    sink(Read::Message { message, framing: Framing::Json, bytes, at });
+                }
+                scanner.restart();
+                false
+            }
+            Self::Sse(events) => events.decoder.is_inside_event() && events.end_event(now, sink),
+            Self::Unknown | Self::Blind => false,
+        }
+    }
+}
+
+impl Events {
+    fn read(&mut self, mut bytes: &[u8], now: Tick, mut sink: impl FnMut(Read<'_>)) {
+        while let Some(item) = self.decoder.next_item(&mut bytes) {
+            match item {
+                Item::Data(data) => self.read_data(data, now, &mut sink),
+                Item::EventEnd => {
+                    self.end_event(now, &mut sink);
+                }
+            }
+        }
+    }
+
+    fn read_data(&mut self, mut data: &[u8], now: Tick, mut sink: impl FnMut(Read<'_>)) {
+        self.bytes += data.len() as u64;
+        if !self.decoder.is_message() {
+            let room = MAX_ENDPOINT.saturating_sub(self.endpoint.len()).min(data.len());
+            self.endpoint.extend_from_slice(&data[..room]);
+            return;
+        }
+        while let Some(message) = self.scanner.next_message(&mut data) {
+            if message.batch_index.is_some() {
+                let framing = Framing::BatchSse;
+                sink(Read::Message { message, framing, bytes: message.bytes, at: now });
+            }
+        }
+    }
+
+    /// Gives out the event that has just ended; says whether it held a message.
+    fn end_event(&mut self, now: Tick, mut sink: impl FnMut(Read<'_>)) -> bool {
+        sink(Read::Event { id: self.decoder.id(), has_data: self.bytes > 0 });
+        if self.decoder.event() == b"endpoint" {
+            sink(Read::Endpoint(&self.endpoint));
+        }
+        let message = self.scanner.single_message().filter(|_| self.decoder.is_message());
+        let is_message = message.is_some();
+        if let Some(message) = message {
+            sink(Read::Message { message, framing: Framing::Sse, bytes: self.bytes, at: now });
+        }
+        self.endpoint.clear();
+        self.scanner.restart();
+        self.bytes = 0;
+        is_message
+    }
+}
