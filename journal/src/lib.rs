@@ -1,0 +1,63 @@
+//! What mcpmeter remembers: from the finished call to the committed row.
+//!
+//! ```text
+//! request path ──▶ queue ──▶ writer ──▶ outbox ──▶ shipper ──▶ PostgreSQL
+//!                (memory)  (a thread)  (SQLite)   (a task)
+//!                              └─────▶ store (SQLite), where no PostgreSQL is configured
+//! ```
+//!
+//! * `queue` takes a finished record without ever making the request wait.
+//! * `writer` makes records durable, a transaction every 10 ms.
+//! * `outbox` keeps them until PostgreSQL certainly has them; `store` keeps them for good without one.
+//! * `shipper` carries batches over; `shipment` is one batch and the reason why none is stored twice.
+//! * `columns` is the one mapping from record to row; `reader` finds rows again.
+//! * `accounts` knows at any moment where every record is.
+//!
+//! A call whose record was written to the outbox reaches PostgreSQL exactly once: across outages of any length,
+//! the death of either process, and power cuts on disks that tell the truth. A call that is not stored is
+//! counted as lost, with the reason. Nothing in here alters a record, and nothing in here may slow a request.
+
+mod accounts;
+mod backoff;
+mod chain;
+mod columns;
+mod filter;
+mod health;
+mod journal;
+mod lock;
+mod migrate;
+mod open;
+mod orders;
+mod outbox;
+mod outbox_reader;
+mod partitions;
+mod postgres;
+mod postgres_url;
+mod quarantine;
+mod queue;
+mod reader;
+mod row;
+mod shipment;
+mod shipper;
+mod sqlite;
+mod store;
+mod tls;
+mod value;
+mod writer;
+mod writer_handle;
+
+pub use accounts::{Accounts, LossReason};
+pub use columns::{COLUMNS, Column, Kind, TABLE};
+pub use filter::CallFilter;
+pub use health::{Condition, Health};
+pub use journal::Journal;
+pub use migrate::{MigrateError, Migration, SCHEMA_VERSION, migrate};
+pub use open::{OpenError, Opened, Options, open};
+pub use postgres_url::{BadPostgresUrl, PostgresUrl};
+pub use reader::{ReadError, Reader};
+pub use row::{BadCursor, Cursor, Row};
+pub use shipper::Shipper;
+pub use tls::TlsError;
+pub use value::{Value, rfc3339};
+pub use writer::OnTaken;
+pub use writer_handle::{Unwritten, WriterHandle};

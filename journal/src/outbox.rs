@@ -1,0 +1,123 @@
+//! The outbox: records that wait in SQLite until PostgreSQL certainly has them.
+//!
+//! A row is a number, a format version and the record in that format. Format 1 is the record's fields in their
+//! order in postcard's encoding (variable-length integers, an enum as the number of its variant); it says
+//! nothing about itself, so any change to [`CallRecord`] or to the order of a vocabulary needs a new number
+//! here, and the old decoder stays as long as an outbox may hold such rows.
+//!
+//! The writer thread appends and deletes; the shipper only reads.
+
+use mcpmeter_observer::CallRecord;
+use rusqlite::{Connection, Transaction};
+
+/// The format in which records are written.
+const FORMAT: i64 = 1;
+
+/// How much one batch may hold. Beyond about 5,000 rows a COPY gains nothing, and 4 MiB bound the memory.
+pub(crate) const BATCH_RECORDS: u32 = 5_000;
+/// See [`BATCH_RECORDS`]; the record that crosses the line still belongs to the batch.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// One row of the outbox.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) seq: i64,
+    /// The record, or why it cannot be read.
+    pub(crate) record: Result<CallRecord, Undecodable>,
+}
+
+/// A row that this version cannot read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Undecodable {
+    #[error("the record has the unknown format {0}")]
+    Format(i64),
+    #[error("the record is damaged: {0}")]
+    Damaged(#[from] postcard::Error),
+}
+
+/// Appends the records in their order and returns the last number, or `None` for no records.
+pub(crate) fn append(
+    transaction: &Transaction<'_>,
+    records: &[Box<CallRecord>],
+) -> Result<Option<i64>, AppendError> {
+    let mut insert = transaction.prepare_cached("insert into outbox (format, record) values (?1, ?2)")?;
+    let mut last = None;
+    let mut encoded = Vec::with_capacity(512);
+    for record in records {
+        encoded.clear();
+        encoded = postcard::to_extend(record, encoded)?;
+        last = Some(insert.insert((FORMAT, &encoded))?);
+    }
+    Ok(last)
+}
+
+/// Why records could not be appended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AppendError {
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("cannot encode a record")]
+    Encode(#[from] postcard::Error),
+}
+
+/// Deletes what PostgreSQL certainly has.
+pub(crate) fn retire(transaction: &Transaction<'_>, up_to: i64) -> rusqlite::Result<()> {
+    transaction.prepare_cached("delete from outbox where seq <= ?1")?.execute([up_to])?;
+    Ok(())
+}
+
+/// The next batch: rows after `after` and up to `up_to`, oldest first.
+pub(crate) fn read(connection: &Connection, after: i64, up_to: i64) -> rusqlite::Result<Vec<Entry>> {
+    let mut select = connection.prepare_cached(
+        "select seq, format, record from outbox where seq > ?1 and seq <= ?2 order by seq limit ?3",
+    )?;
+    let mut rows = select.query((after, up_to, BATCH_RECORDS))?;
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while bytes < BATCH_BYTES {
+        let Some(row) = rows.next()? else { break };
+        let record = row.get_ref(2)?.as_blob()?;
+        bytes += record.len();
+        batch.push(Entry { seq: row.get(0)?, record: decode(row.get(1)?, record) });
+    }
+    Ok(batch)
+}
+
+fn decode(format: i64, record: &[u8]) -> Result<CallRecord, Undecodable> {
+    match format {
+        FORMAT => Ok(postcard::from_bytes(record)?),
+        _ => Err(Undecodable::Format(format)),
+    }
+}
+
+/// How many rows the outbox holds, and the highest number it ever gave.
+pub(crate) fn survey(connection: &Connection) -> rusqlite::Result<(u64, i64)> {
+    let rows: i64 = connection.query_row("select count(*) from outbox", [], |row| row.get(0))?;
+    let last = connection.query_row(
+        "select coalesce((select seq from sqlite_sequence where name = 'outbox'), 0)",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok((rows.unsigned_abs(), last))
+}
+
+/// How many rows after `after` and up to `up_to` there are: those that are only here, and those set aside.
+pub(crate) fn count_between(connection: &Connection, after: i64, up_to: i64) -> rusqlite::Result<(u64, u64)> {
+    let (rows, aside): (i64, i64) = connection.query_row(
+        "select count(*), count(quarantine.seq) from outbox left join quarantine using (seq)
+         where outbox.seq > ?1 and outbox.seq <= ?2",
+        (after, up_to),
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    Ok(((rows - aside).unsigned_abs(), aside.unsigned_abs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_an_unknown_format_or_with_damage_is_told_apart_from_a_record() {
+        assert!(matches!(decode(2, &[]), Err(Undecodable::Format(2))));
+        assert!(matches!(decode(FORMAT, &[1, 2, 3]), Err(Undecodable::Damaged(_))));
+    }
+}

@@ -1,0 +1,31 @@
+//! Records that PostgreSQL can never take: set aside in the same SQLite file with the reason, so that one bad
+//! row does not stop all the good ones behind it.
+//!
+//! A row is copied here, durably, before the cursor passes it. A crash between the two means that it is tried
+//! once more and set aside once more, which changes nothing.
+
+use rusqlite::Transaction;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// One record to be set aside.
+#[derive(Debug)]
+pub(crate) struct Misfit {
+    /// Its number in the outbox.
+    pub(crate) seq: i64,
+    /// What PostgreSQL, or the decoder, said.
+    pub(crate) reason: String,
+}
+
+/// Copies the records from the outbox into the quarantine.
+pub(crate) fn set_aside(transaction: &Transaction<'_>, misfits: &[Misfit]) -> rusqlite::Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let mut insert = transaction.prepare_cached(
+        "insert or ignore into quarantine (seq, format, record, reason, set_aside_at)
+         select seq, format, record, ?2, ?3 from outbox where seq = ?1",
+    )?;
+    for Misfit { seq, reason } in misfits {
+        insert.execute((seq, reason, now))?;
+    }
+    Ok(())
+}

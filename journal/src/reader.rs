@@ -1,0 +1,151 @@
+//! Past calls, from whichever store there is, while the proxy runs or when it does not.
+//!
+//! Reads only: a SQLite file is opened read-only, PostgreSQL is read in read-only transactions with a limit of
+//! time, over connections of its own, so that no page can hold the shipper up.
+
+use crate::{
+    columns::{COLUMNS, TABLE},
+    filter::{CallFilter, Query},
+    postgres,
+    postgres_url::PostgresUrl,
+    row::{Cursor, Row},
+    sqlite,
+    tls::TlsError,
+    value::Value,
+};
+use deadpool_postgres::Pool;
+use rusqlite::{Connection, params_from_iter};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::task::spawn_blocking;
+use tokio_postgres::types::{ToSql, Type};
+
+/// Connections to PostgreSQL for all readers that share one [`Reader`].
+const POOL: usize = 4;
+/// Open connections to the SQLite file that are kept for the next question.
+const IDLE: usize = 4;
+/// A question that takes longer is given up by PostgreSQL.
+const LIMIT: &str = "set local statement_timeout = '10s'";
+
+/// Reads past calls; cheap to clone.
+#[derive(Clone)]
+pub struct Reader {
+    store: Store,
+}
+
+#[derive(Clone)]
+enum Store {
+    Sqlite { file: PathBuf, idle: Arc<Mutex<Vec<Connection>>> },
+    Postgres { pool: Pool },
+}
+
+/// Why past calls could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The SQLite file is not there, or not readable, or not ours.
+    #[error("cannot read {}", .file.display())]
+    Sqlite {
+        /// The file.
+        file: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// No connection to PostgreSQL.
+    #[error("cannot connect to PostgreSQL")]
+    Connect(#[from] deadpool_postgres::PoolError),
+    /// PostgreSQL refused the question.
+    #[error("cannot read from PostgreSQL")]
+    Postgres(#[from] tokio_postgres::Error),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The thread that read the file panicked.
+    #[error("the reading thread panicked")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+impl Reader {
+    /// Reads the embedded store in this file, which has to exist.
+    pub fn sqlite(file: &Path) -> Result<Self, ReadError> {
+        let file = file.to_owned();
+        match sqlite::open_reader(&file) {
+            Ok(connection) => {
+                let idle = Arc::new(Mutex::new(vec![connection]));
+                Ok(Self { store: Store::Sqlite { file, idle } })
+            }
+            Err(source) => Err(ReadError::Sqlite { file, source }),
+        }
+    }
+
+    /// Reads a PostgreSQL database; connects when it is first asked.
+    pub fn postgres(url: &PostgresUrl) -> Result<Self, ReadError> {
+        Ok(Self { store: Store::Postgres { pool: postgres::pool(url, POOL)? } })
+    }
+
+    /// The newest calls that the filter wants, newest first, at most `limit`. The next page is what lies before
+    /// the [`Row::cursor`] of the last row; calls that come in between neither repeat nor hide a row.
+    pub async fn calls(
+        &self,
+        filter: &CallFilter,
+        before: Option<Cursor>,
+        limit: u32,
+    ) -> Result<Vec<Row>, ReadError> {
+        match &self.store {
+            Store::Sqlite { file, idle } => {
+                let query = filter.query(TABLE, before, limit);
+                let (file, idle) = (file.clone(), Arc::clone(idle));
+                spawn_blocking(move || {
+                    ask_sqlite(&file, &idle, &query).map_err(|source| ReadError::Sqlite { file, source })
+                })
+                .await?
+            }
+            Store::Postgres { pool } => {
+                ask_postgres(pool, &filter.query(&format!("mcpmeter.{TABLE}"), before, limit)).await
+            }
+        }
+    }
+}
+
+fn ask_sqlite(file: &Path, idle: &Mutex<Vec<Connection>>, query: &Query) -> rusqlite::Result<Vec<Row>> {
+    let kept = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let connection = kept.map_or_else(|| sqlite::open_reader(file), Ok)?;
+    let rows = read_rows(&connection, query)?;
+    let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+    if idle.len() < IDLE {
+        idle.push(connection);
+    }
+    Ok(rows)
+}
+
+fn read_rows(connection: &Connection, query: &Query) -> rusqlite::Result<Vec<Row>> {
+    let mut statement = connection.prepare_cached(&query.sql)?;
+    let parameters = params_from_iter(query.parameters.iter().map(|(value, _)| value));
+    let rows = statement.query_map(parameters, |row| {
+        let values = COLUMNS.iter().enumerate().map(|(place, column)| {
+            Value::from_sqlite(column.kind, row.get_ref(place)?).map_err(|error| {
+                rusqlite::Error::FromSqlConversionFailure(place, rusqlite::types::Type::Null, Box::new(error))
+            })
+        });
+        Ok(Row::from_values(values.collect::<Result<_, _>>()?))
+    })?;
+    rows.collect()
+}
+
+async fn ask_postgres(pool: &Pool, query: &Query) -> Result<Vec<Row>, ReadError> {
+    let mut connection = pool.get().await?;
+    let transaction = connection.build_transaction().read_only(true).start().await?;
+    transaction.batch_execute(LIMIT).await?;
+    let parameters: Vec<(&(dyn ToSql + Sync), Type)> = query
+        .parameters
+        .iter()
+        .map(|(value, kind)| (value as &(dyn ToSql + Sync), kind.postgres_type()))
+        .collect();
+    let rows = transaction.query_typed(&query.sql, &parameters).await?;
+    transaction.commit().await?;
+    let read = |row: &tokio_postgres::Row| {
+        Ok(Row::from_values((0..COLUMNS.len()).map(|place| row.try_get(place)).collect::<Result<_, _>>()?))
+    };
+    rows.iter().map(read).collect()
+}

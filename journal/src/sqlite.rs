@@ -1,0 +1,130 @@
+//! The SQLite file: its settings, its tables, and who may open it how.
+//!
+//! One connection writes (the writer thread's); any number read, also from other processes, while it does.
+//! The file always has all tables, whether PostgreSQL is configured or not, so that a change of configuration
+//! never meets a file of the wrong shape.
+
+use crate::columns::{COLUMNS, TABLE};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction};
+use std::{path::Path, time::Duration};
+use uuid::Uuid;
+
+/// The version of the tables below, in `user_version`. A file with a higher one is not touched.
+const FORMAT: i64 = 1;
+
+/// Settings that last only as long as the connection, each for a reason.
+const WRITER_SETTINGS: &str = "
+    -- Both only count in a file without tables. 8 KiB pages: rows of about 400 bytes, in a table that keeps
+    -- them in its primary key, want 20 to a page. Incremental vacuum: a backlog that has been shipped can be
+    -- given back to the disk.
+    pragma page_size = 8192;
+    pragma auto_vacuum = incremental;
+    -- Readers never wait for the writer, nor it for them; a commit is one append and one sync.
+    pragma journal_mode = wal;
+    -- Durable means that it survives a power cut; `normal` would sync only at checkpoints.
+    pragma synchronous = full;
+    -- 32 MiB of log before it is folded into the file: at 1,000 pages (the default) a busy writer rewrites the
+    -- same index pages many times over.
+    pragma wal_autocheckpoint = 4000;
+    -- After a burst the log shrinks back to the size it has in normal work.
+    pragma journal_size_limit = 33554432;
+";
+
+/// How long the writer waits for somebody else's lock (an administrator's shell) before it reports it.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// Why a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SqliteError {
+    #[error("it was written by a newer mcpmeter (format {0}, this one knows {FORMAT})")]
+    Newer(i64),
+    #[error("it is a database of another program")]
+    Foreign,
+    #[error("its file system does not support a write-ahead log (journal mode {0})")]
+    NoWal(String),
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// Opens or makes the file for its one writer.
+pub(crate) fn open_writer(path: &Path) -> Result<Connection, SqliteError> {
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    check_owner(&connection)?;
+    connection.execute_batch(WRITER_SETTINGS)?;
+    let mode: String = connection.query_row("pragma journal_mode", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(SqliteError::NoWal(mode));
+    }
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(&tables())?;
+    transaction.pragma_update(None, "user_version", FORMAT)?;
+    transaction.commit()?;
+    Ok(connection)
+}
+
+/// Opens the file for reading; it must exist.
+pub(crate) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(BUSY)?;
+    Ok(connection)
+}
+
+/// Refuses files that are not ours to write.
+fn check_owner(connection: &Connection) -> Result<(), SqliteError> {
+    let format: i64 = connection.query_row("pragma user_version", [], |row| row.get(0))?;
+    let tables: i64 = connection.query_row("select count(*) from sqlite_schema", [], |row| row.get(0))?;
+    match format {
+        0 if tables > 0 => Err(SqliteError::Foreign),
+        0..=FORMAT => Ok(()),
+        _ => Err(SqliteError::Newer(format)),
+    }
+}
+
+/// All tables, if they are not there yet.
+fn tables() -> String {
+    let columns: Vec<_> = COLUMNS
+        .iter()
+        .map(|column| {
+            let null = if column.nullable { "" } else { " not null" };
+            format!("\"{}\" {}{null}", column.name, column.kind.sqlite_name())
+        })
+        .collect();
+    format!(
+        "
+        create table if not exists meta (key text primary key, value blob not null) strict, without rowid;
+        -- Numbers are never used twice, not even after deletion: the cursor in PostgreSQL counts on it.
+        create table if not exists outbox (
+          seq integer primary key autoincrement, format integer not null, record blob not null) strict;
+        create table if not exists quarantine (
+          seq integer primary key, format integer not null, record blob not null,
+          reason text not null, set_aside_at integer not null) strict;
+        -- The same key as in PostgreSQL, and the rows lie in its order: the newest calls are one short read.
+        create table if not exists {TABLE} ({}, primary key (created_at, id)) strict, without rowid;
+        create index if not exists {TABLE}_user on {TABLE} (user_id, created_at);
+        create index if not exists {TABLE}_instance on {TABLE} (mcp_server_instance_id, created_at);
+        ",
+        columns.join(", ")
+    )
+}
+
+/// The identity of this outbox towards PostgreSQL, made on first use.
+pub(crate) fn spool_id(connection: &mut Connection) -> rusqlite::Result<Uuid> {
+    let transaction = connection.transaction()?;
+    let known: Option<Uuid> = transaction
+        .query_row("select value from meta where key = 'spool_id'", [], |row| row.get(0))
+        .optional()?;
+    let id = match known {
+        Some(id) => id,
+        None => new_spool_id(&transaction)?,
+    };
+    transaction.commit()?;
+    Ok(id)
+}
+
+/// Gives the outbox a new identity, whose cursor begins at 0.
+pub(crate) fn new_spool_id(transaction: &Transaction<'_>) -> rusqlite::Result<Uuid> {
+    let id = Uuid::new_v4();
+    transaction.execute("insert or replace into meta (key, value) values ('spool_id', ?1)", [id])?;
+    Ok(id)
+}

@@ -1,0 +1,88 @@
+//! The owner's grip on the writer thread: waiting for it, and ending it.
+
+use crate::{journal::Shared, orders::Order, writer::Writer};
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{SyncSender, sync_channel},
+    },
+    thread::{Builder, JoinHandle},
+    time::Duration,
+};
+use tracing::error;
+
+/// How long [`WriterHandle::flush`] waits.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The writer thread. Dropping the handle tells it to end but does not wait; [`WriterHandle::close`] does.
+///
+/// The order of an orderly end: stop the traffic, [`WriterHandle::flush`], stop the shipper and let it ship
+/// what is left, [`WriterHandle::close`]. Closing before the shipper has ended loses nothing either; only the
+/// deletion of what was shipped last is then left to the next process.
+pub struct WriterHandle {
+    thread: Option<JoinHandle<u64>>,
+    orders: SyncSender<Order>,
+    shared: Arc<Shared>,
+}
+
+/// Records that the disk did not take until the end; they are counted as lost.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{records} finished calls could not be written")]
+pub struct Unwritten {
+    /// How many.
+    pub records: u64,
+}
+
+impl WriterHandle {
+    pub(crate) fn start(writer: Writer, orders: SyncSender<Order>, shared: Arc<Shared>) -> io::Result<Self> {
+        let notice = Arc::clone(&shared);
+        let work = move || {
+            catch_unwind(AssertUnwindSafe(|| writer.run())).unwrap_or_else(|_| {
+                notice.notice.tell_disk(Err("the journal's writer has panicked".to_owned()));
+                error!("the journal's writer has panicked: calls are no longer recorded");
+                0
+            })
+        };
+        let thread = Builder::new().name("journal-writer".to_owned()).spawn(work)?;
+        Ok(Self { thread: Some(thread), orders, shared })
+    }
+
+    /// Blocks until everything that was accepted before is durable; false if the disk did not take it within
+    /// 5 seconds.
+    pub fn flush(&self) -> bool {
+        let (done, told) = sync_channel(1);
+        if self.orders.try_send(Order::Flush(done)).is_err() {
+            return false;
+        }
+        self.wake();
+        told.recv_timeout(PATIENCE).is_ok()
+    }
+
+    /// Ends the thread; blocks until everything that was accepted before is durable, or until the disk has
+    /// taken nothing for 5 seconds.
+    pub fn close(mut self) -> Result<(), Unwritten> {
+        self.shared.closing.store(true, Ordering::Release);
+        self.wake();
+        // A thread that panicked has said so; what it held is then counted as queued for ever.
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(records)) if records > 0 => Err(Unwritten { records }),
+            _ => Ok(()),
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+}
+
+impl Drop for WriterHandle {
+    fn drop(&mut self) {
+        self.shared.closing.store(true, Ordering::Release);
+        self.wake();
+    }
+}

@@ -1,0 +1,74 @@
+//! `finished + recovered = queued + outbox + stored + lost`, in every snapshot.
+
+use crate::{
+    harness::{Place, eventually, options},
+    postgres::Cluster,
+    records::plain,
+};
+use mcpmeter_journal::{LossReason, Opened, open};
+use std::{sync::mpsc::channel, thread};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_drops_the_newest_and_counts_each() {
+    let directory = tempfile::tempdir().unwrap();
+    let (release, held) = channel::<()>();
+    let (taken, watch) = channel();
+    let on_taken = Box::new(move |records: &[Box<_>]| {
+        taken.send(records.len()).unwrap();
+        // The writer is held up, as by a slow disk, until the test drops the other end.
+        let _ = held.recv();
+    });
+    let options = mcpmeter_journal::Options {
+        queue_records: 100,
+        ..options(&directory.path().join("journal.db"), None)
+    };
+    let Opened { journal, writer, .. } = open(options, on_taken).unwrap();
+    journal.accept(plain(0));
+    tokio::task::block_in_place(|| assert_eq!(watch.recv().unwrap(), 1));
+    for number in 1..=250 {
+        journal.accept(plain(number));
+        assert!(journal.accounts().balance());
+    }
+    let accounts = journal.accounts();
+    assert_eq!((accounts.finished, accounts.queued, accounts.stored), (251, 101, 0));
+    assert_eq!((accounts.lost(LossReason::QueueFull), accounts.lost_total()), (150, 150));
+
+    drop(release);
+    tokio::task::block_in_place(|| assert!(writer.flush()));
+    let accounts = journal.accounts();
+    assert_eq!((accounts.queued, accounts.stored, accounts.lost_total()), (0, 101, 150));
+    assert!(accounts.balance());
+    tokio::task::block_in_place(|| writer.close()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_accounts_balance_at_every_moment() {
+    const CALLS: u64 = 20_000;
+    let place = Place::new(Cluster::shared());
+    let running = place.run();
+    let journal = running.journal.clone();
+    let caller = thread::spawn(move || {
+        for number in 0..CALLS {
+            journal.accept(plain(number));
+        }
+    });
+    let (mut snapshots, mut last) = (0, running.journal.accounts());
+    eventually("everything is stored", || {
+        for _ in 0..1_000 {
+            let accounts = running.journal.accounts();
+            assert!(accounts.balance(), "{accounts:?}");
+            assert!(
+                accounts.finished >= last.finished && accounts.stored >= last.stored,
+                "{last:?} {accounts:?}"
+            );
+            last = accounts;
+            snapshots += 1;
+        }
+        last.stored == CALLS
+    })
+    .await;
+    caller.join().unwrap();
+    assert!(snapshots >= 1_000);
+    running.close().await;
+    assert_eq!(place.stored(), (CALLS, CALLS));
+}

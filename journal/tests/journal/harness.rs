@@ -1,0 +1,128 @@
+//! An open journal with its shipper running, and waiting for what has to come.
+
+use crate::postgres::Cluster;
+use mcpmeter_journal::{Journal, OnTaken, Opened, Options, WriterHandle, open};
+use rusqlite::Connection;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+use tokio::{sync::oneshot, task::JoinSet};
+
+/// How long anything may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Options for a file in a directory.
+pub(crate) fn options(file: &Path, url: Option<&str>) -> Options {
+    Options {
+        sqlite_file: file.to_owned(),
+        postgres: url.map(|url| url.parse().unwrap()),
+        queue_records: 65_536,
+        migrate: true,
+    }
+}
+
+/// Nobody watches.
+pub(crate) fn unwatched() -> OnTaken {
+    Box::new(|_| {})
+}
+
+/// A database and a directory for one test.
+pub(crate) struct Place {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) url: String,
+    pub(crate) directory: TempDir,
+}
+
+impl Place {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
+        let url = cluster.database();
+        Self { cluster, url, directory: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn file(&self) -> PathBuf {
+        self.directory.path().join("journal.db")
+    }
+
+    pub(crate) fn open(&self) -> Opened {
+        open(options(&self.file(), Some(&self.url)), unwatched()).unwrap()
+    }
+
+    /// Opens the journal and runs its shipper.
+    pub(crate) fn run(&self) -> Running {
+        Running::start(self.open())
+    }
+
+    /// A number from PostgreSQL.
+    pub(crate) fn count(&self, sql: &str) -> u64 {
+        self.cluster.query(&self.url, sql).parse().unwrap()
+    }
+
+    /// How many rows are stored, and how many different ones.
+    pub(crate) fn stored(&self) -> (u64, u64) {
+        let told = self
+            .cluster
+            .query(&self.url, "select count(*), count(distinct id) from mcpmeter.mcp_server_request_log");
+        let (rows, different) = told.split_once('|').unwrap();
+        (rows.parse().unwrap(), different.parse().unwrap())
+    }
+
+    /// How many rows a table of the SQLite file has.
+    pub(crate) fn in_file(&self, table: &str) -> u64 {
+        let connection = Connection::open(self.file()).unwrap();
+        let rows =
+            connection.query_row(&format!("select count(*) from {table}"), [], |row| row.get::<_, i64>(0));
+        u64::try_from(rows.unwrap()).unwrap()
+    }
+}
+
+/// A journal at work.
+pub(crate) struct Running {
+    pub(crate) journal: Journal,
+    pub(crate) writer: WriterHandle,
+    tasks: JoinSet<()>,
+    stop: oneshot::Sender<()>,
+}
+
+impl Running {
+    pub(crate) fn start(opened: Opened) -> Self {
+        let Opened { journal, writer, shipper } = opened;
+        let (stop, stopped) = oneshot::channel();
+        let mut tasks = JoinSet::new();
+        let shipper = shipper.expect("PostgreSQL is configured");
+        tasks.spawn(shipper.run(async { drop(stopped.await) }, PATIENCE));
+        Self { journal, writer, tasks, stop }
+    }
+
+    /// The orderly end: what is accepted becomes durable, what is durable is shipped, then the thread ends.
+    pub(crate) async fn close(mut self) {
+        tokio::task::block_in_place(|| assert!(self.writer.flush()));
+        drop(self.stop);
+        while self.tasks.join_next().await.is_some() {}
+        tokio::task::block_in_place(|| self.writer.close()).unwrap();
+    }
+
+    /// The end of the writer before that of the shipper, so that what is shipped is not deleted: what a kill
+    /// between the two leaves behind.
+    pub(crate) async fn close_writer_first(mut self) {
+        tokio::task::block_in_place(|| self.writer.close()).unwrap();
+        drop(self.stop);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Waits until the condition holds.
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A journal whose SQLite file is the store.
+pub(crate) fn open_embedded(file: &Path) -> Opened {
+    open(options(file, None), unwatched()).unwrap()
+}

@@ -1,0 +1,16 @@
+//! The journal as its users see it, with a real SQLite file and a real PostgreSQL.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
+#![expect(clippy::vec_box, reason = "records are handed over in boxes")]
+
+#[path = "../support/postgres.rs"]
+mod postgres;
+
+mod accounts;
+mod columns;
+mod harness;
+mod reader;
+mod records;
+mod schema;
+mod shipping;
+mod writer;
