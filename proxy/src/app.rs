@@ -1,0 +1,196 @@
+//! The one place where everything is wired: [`App::build`] takes what can fail (sockets, files), [`App::run`]
+//! starts the parts and stops them again in an order that loses nothing.
+
+use crate::{
+    admin::Admin,
+    clock::Clock,
+    lifecycle::Stopping,
+    listener::{self, BindError},
+    live::Live,
+    metrics::{CallMetrics, Exposition},
+    reload::ConfigOrigin,
+    router::Routes,
+    running::Running,
+    signal::Signals,
+    tasks::Tasks,
+    tls::Certificate,
+    worker,
+    workers::Workers,
+};
+use arc_swap::ArcSwap;
+use mcpmeter_config::{Config, StoreUrl};
+use mcpmeter_journal::{self as journal, BadPostgresUrl, OpenError, Opened};
+use prometheus_client::registry::Registry;
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+use tracing::{info, warn};
+
+/// How long the control tasks may take to end once they have been told to.
+const LAST_TASKS: Duration = Duration::from_secs(1);
+
+/// Why the proxy does not start. The configuration was valid.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// A port is taken, or may not be used.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The store's file is in use or unusable.
+    #[error("cannot open the store")]
+    Store(#[from] OpenError),
+    /// The database's URL cannot be used.
+    #[error("cannot use store.url")]
+    StoreUrl(#[from] BadPostgresUrl),
+    /// A certificate, a key or a thread.
+    #[error("cannot start")]
+    Io(#[from] io::Error),
+}
+
+/// The proxy, ready to run: everything that can be refused has been granted.
+pub(crate) struct App {
+    config: Config,
+    origin: ConfigOrigin,
+    clock: Clock,
+    stopping: Stopping,
+    live: Live,
+    registry: Registry,
+    opened: Opened,
+    routes: Arc<ArcSwap<Routes>>,
+    certificate: Option<Certificate>,
+    proxy_listeners: Vec<TcpListener>,
+    admin_listener: TcpListener,
+}
+
+impl App {
+    /// Binds the sockets and opens the store.
+    pub(crate) fn build(config: Config, origin: ConfigOrigin) -> Result<Self, StartError> {
+        let routes = Routes::build(&config, &Routes::default())?;
+        let certificate = config.proxy.tls.as_ref().map(Certificate::load).transpose()?;
+        let proxy_listeners =
+            listener::bind(config.proxy.listen, worker::count(&config.proxy), "proxy.listen")?;
+        let admin_listener = listener::bind(config.admin.listen, 1, "admin.listen")?.remove(0);
+        let live = Live::new();
+        let mut registry = Registry::with_prefix("mcpmeter");
+        let mut metrics = CallMetrics::register(&mut registry);
+        let announcer = live.clone();
+        let on_taken: journal::OnTaken = Box::new(move |records| {
+            metrics.count(records);
+            announcer.announce(records);
+        });
+        Ok(Self {
+            opened: journal::open(journal_options(&config)?, on_taken)?,
+            routes: Arc::new(ArcSwap::from_pointee(routes)),
+            clock: Clock::start(),
+            stopping: Stopping::default(),
+            config,
+            origin,
+            live,
+            registry,
+            certificate,
+            proxy_listeners,
+            admin_listener,
+        })
+    }
+
+    /// The address for MCP clients; the port is known even if it was to be any.
+    pub(crate) fn proxy_address(&self) -> io::Result<SocketAddr> {
+        self.proxy_listeners[0].local_addr()
+    }
+
+    /// The address for people and monitoring.
+    pub(crate) fn admin_address(&self) -> io::Result<SocketAddr> {
+        self.admin_listener.local_addr()
+    }
+
+    pub(crate) const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The calls as they happen.
+    pub(crate) fn live(&self) -> Live {
+        self.live.clone()
+    }
+
+    /// Runs until it is told to stop, and then until everything is written down.
+    pub(crate) fn run(self) -> Result<(), StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(self.run_parts())
+    }
+
+    async fn run_parts(self) -> Result<(), StartError> {
+        let mut signals = Signals::listen()?;
+        info!(proxy.address = %self.proxy_address()?, admin.address = %self.admin_address()?, "listening");
+        let Opened { journal, writer, shipper } = self.opened;
+        let client_ip = Arc::new(ArcSwap::from_pointee(self.config.privacy.client_ip));
+        let running = Running {
+            routes: self.routes,
+            journal,
+            clock: self.clock,
+            stopping: self.stopping,
+            certificate: self.certificate,
+            client_ip,
+        };
+        let workers = Workers::start(self.proxy_listeners, &running, &self.config.proxy)?;
+
+        let control = Tasks::default();
+        let exposition = Exposition::new(self.registry, running.journal.clone(), workers.activity.clone());
+        let admin = Arc::new(Admin {
+            exposition,
+            journal: running.journal.clone(),
+            live: self.live,
+            stopping: running.stopping.clone(),
+            allow_remote: self.config.admin.allow_remote,
+        });
+        control.spawn(admin.serve(self.admin_listener, control.clone()));
+        let shipping = Stopping::default();
+        let flush = Duration::from_millis(self.config.store.flush_timeout_ms);
+        if let Some(shipper) = shipper {
+            let shipping = shipping.clone();
+            control.spawn(async move { shipper.run(shipping.drained(), flush).await });
+        }
+
+        let mut reloader = running.reloader(self.origin, self.config);
+        running.tend(&mut signals, &mut reloader).await;
+        let drain = Duration::from_millis(reloader.current.proxy.drain_timeout_ms);
+        workers.stop(&running, drain, &mut signals).await;
+        running.close_instances();
+        finish_records(writer, &shipping, &control, flush).await;
+        let accounts = running.journal.accounts();
+        let (finished, stored, outbox, lost) =
+            (accounts.finished, accounts.stored, accounts.outbox, accounts.lost_total());
+        info!(finished, stored, outbox, lost, "stopped");
+        Ok(())
+    }
+}
+
+fn journal_options(config: &Config) -> Result<journal::Options, BadPostgresUrl> {
+    let (sqlite_file, postgres) = match &config.store.url {
+        StoreUrl::Sqlite(file) => (file.clone(), None),
+        StoreUrl::Postgres(url) => (config.store.outbox.clone(), Some(url.expose().parse()?)),
+    };
+    let store = &config.store;
+    Ok(journal::Options { sqlite_file, postgres, queue_records: store.queue_records, migrate: store.migrate })
+}
+
+/// Everything accepted becomes durable, then as much as possible is shipped, then the file is closed.
+async fn finish_records(
+    writer: journal::WriterHandle,
+    shipping: &Stopping,
+    control: &Tasks,
+    flush: Duration,
+) {
+    let writer = match tokio::task::spawn_blocking(move || (writer.flush(), writer)).await {
+        Ok((_, writer)) => writer,
+        Err(error) => return warn!(%error, "the journal could not be flushed"),
+    };
+    shipping.drain();
+    control.wait(flush + LAST_TASKS).await;
+    match tokio::task::spawn_blocking(|| writer.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(unwritten)) => tracing::error!(error = %unwritten, "calls were lost"),
+        Err(error) => warn!(%error, "the journal could not be closed"),
+    }
+}

@@ -1,0 +1,111 @@
+//! The command line. Data goes to stdout, everything else to stderr; exit codes mean what DESIGN.md 6 says.
+
+mod ask_admin;
+mod calls;
+mod check;
+mod failure;
+mod filter;
+mod healthcheck;
+mod line;
+mod migrate;
+mod serve;
+mod tail;
+
+pub(crate) use failure::Failure;
+
+use crate::reload::ConfigOrigin;
+use clap::{Args, Parser, Subcommand};
+use mcpmeter_config::Config;
+use std::{io::IsTerminal, path::PathBuf};
+
+const EXAMPLES: &str = "\
+Start:
+  mcpmeter check -c mcpmeter.toml          is the configuration right?
+  mcpmeter serve -c mcpmeter.toml          run the proxy
+  claude mcp add --transport http NAME http://127.0.0.1:7300/NAME/mcp
+
+Watch:
+  mcpmeter tail                            calls as they happen
+  mcpmeter calls --since 1h --errors       what failed in the last hour
+  mcpmeter calls --tool search --json      as JSON, one object a line
+
+Exit codes: 0 fine, 1 failed, 2 wrong usage or invalid configuration, 3 a dependency is unreachable,
+130 interrupted.";
+
+/// A transparent reverse proxy for MCP servers: every tools/list and tools/call becomes a row.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy
+    Serve(serve::Serve),
+    /// Check the configuration and say everything that is wrong with it
+    Check(check::Check),
+    /// Create or update the PostgreSQL schema
+    Migrate(migrate::Migrate),
+    /// Show calls as they happen
+    Tail(tail::Tail),
+    /// Show past calls, newest first
+    Calls(calls::Calls),
+    /// Ask a running proxy whether it is ready (for containers)
+    Healthcheck(healthcheck::Healthcheck),
+}
+
+impl Cli {
+    /// Does what was asked for.
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Serve(command) => command.run(),
+            Command::Check(command) => command.run(),
+            Command::Migrate(command) => command.run(),
+            Command::Tail(command) => command.run(),
+            Command::Calls(command) => command.run(),
+            Command::Healthcheck(command) => command.run(),
+        }
+    }
+}
+
+/// Which configuration a command works with.
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", env = "MCPMETER_CONFIG", default_value = "mcpmeter.toml")]
+    config: PathBuf,
+}
+
+impl ConfigArgs {
+    fn origin(&self) -> ConfigOrigin {
+        ConfigOrigin { file: self.config.clone(), flags: Vec::new() }
+    }
+
+    fn load(&self) -> Result<Config, Failure> {
+        self.origin().load().map_err(|problems| Failure::config(&problems, false))
+    }
+}
+
+/// Whether to colour what goes to a stream.
+fn wants_colour(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A runtime for commands that ask and are done.
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.map_err(|error| Failure::failed("cannot start", &error))?.block_on(future))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,30 @@
+//! `mcpmeter check`: is the configuration right?
+
+use super::{ConfigArgs, Failure};
+use clap::Args;
+
+/// Reads the configuration as `serve` would, and says everything that is wrong with it: exit code 2. Nothing is
+/// started, and nothing is connected to.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Check {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let config = self.config.origin().load().map_err(|problems| Failure::config(&problems, self.json))?;
+        let file = self.config.config.display().to_string();
+        if self.json {
+            let routes: Vec<_> = config.routes.iter().map(|route| &route.name).collect();
+            println!("{}", serde_json::json!({ "file": file, "valid": true, "routes": routes }));
+        } else {
+            let routes = config.routes.len();
+            println!("{file} is valid: {routes} {noun}", noun = if routes == 1 { "route" } else { "routes" });
+        }
+        Ok(())
+    }
+}

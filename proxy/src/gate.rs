@@ -1,0 +1,66 @@
+//! Who may ask at all, before anything reaches an upstream.
+//!
+//! `Host` is rewritten for the upstream, so the upstream's own check against DNS rebinding cannot see it any
+//! more. A listener on loopback therefore makes the check itself: only loopback names, the routes' own hosts
+//! and `proxy.public_hosts` pass (WIRE.md 3.1). `Origin` is left to the upstream.
+
+use crate::router::Routes;
+use http::{HeaderMap, Uri, header};
+use std::net::IpAddr;
+
+/// The host that a request names, without its port and in lower case only if it was.
+pub(crate) fn host_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    // HTTP/2 and absolute-form requests carry the host in their target, which wins (RFC 9112, 3.2.2).
+    let authority = match uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => headers.get(header::HOST)?.to_str().ok()?,
+    };
+    Some(strip_port(authority))
+}
+
+fn strip_port(authority: &str) -> &str {
+    if authority.starts_with('[') {
+        return authority.split_inclusive(']').next().unwrap_or(authority);
+    }
+    authority.split(':').next().unwrap_or(authority)
+}
+
+/// Whether a loopback listener serves a request with this host. A request without one (HTTP/1.0) cannot come
+/// from a browser and passes.
+pub(crate) fn admits(host: Option<&str>, routes: &Routes) -> bool {
+    host.is_none_or(|host| is_loopback_name(host) || routes.serves_host(host))
+}
+
+/// `localhost`, names below it, and the loopback addresses.
+pub(crate) fn is_loopback_name(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost")
+        || host.to_ascii_lowercase().ends_with(".localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn loopback_names_pass_and_others_do_not() {
+        for host in ["localhost", "LOCALHOST", "127.0.0.1", "127.1.2.3", "[::1]", "a.localhost", "localhost."]
+        {
+            assert!(is_loopback_name(host), "{host}");
+        }
+        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", ""] {
+            assert!(!is_loopback_name(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_port_is_no_part_of_the_host() {
+        for (value, host) in [("a.b:80", "a.b"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("a", "a")] {
+            let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(value))]);
+            assert_eq!(host_of(&Uri::from_static("/x"), &headers), Some(host));
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! How the proxy stops, in three steps: accept nothing new, let calls end, cut what is left.
+//!
+//! Streams that owe no answer are not waited for: an idle `GET` would otherwise hold every stop up to its
+//! deadline.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+/// How often the end of the last call is looked for while stopping.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// The signal that the proxy stops. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stopping {
+    draining: CancellationToken,
+    aborting: CancellationToken,
+}
+
+impl Stopping {
+    /// Nothing new is accepted from now on.
+    pub(crate) fn drain(&self) {
+        self.draining.cancel();
+    }
+
+    /// What is still open is cut.
+    pub(crate) fn abort(&self) {
+        self.draining.cancel();
+        self.aborting.cancel();
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+
+    pub(crate) fn is_aborting(&self) -> bool {
+        self.aborting.is_cancelled()
+    }
+
+    pub(crate) fn drained(&self) -> WaitForCancellationFuture<'_> {
+        self.draining.cancelled()
+    }
+
+    pub(crate) fn aborted(&self) -> WaitForCancellationFuture<'_> {
+        self.aborting.cancelled()
+    }
+}
+
+/// What is going on at this moment, counted by one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Activity {
+    connections: AtomicI64,
+    exchanges: AtomicI64,
+    streams: AtomicI64,
+}
+
+/// Which number of an [`Activity`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    /// A client's connection.
+    Connection,
+    /// An exchange that owes its client an answer.
+    Exchange,
+    /// A `GET`, which may last for ever.
+    Stream,
+}
+
+impl Activity {
+    fn number(&self, kind: Kind) -> &AtomicI64 {
+        match kind {
+            Kind::Connection => &self.connections,
+            Kind::Exchange => &self.exchanges,
+            Kind::Stream => &self.streams,
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self, kind: Kind) -> i64 {
+        self.number(kind).load(Ordering::Relaxed)
+    }
+
+    /// One more, until the guard is dropped.
+    pub(crate) fn begin(self: &Arc<Self>, kind: Kind) -> Ongoing {
+        self.number(kind).fetch_add(1, Ordering::Relaxed);
+        Ongoing { activity: Arc::clone(self), kind }
+    }
+}
+
+/// Something that is going on.
+#[derive(Debug)]
+pub(crate) struct Ongoing {
+    activity: Arc<Activity>,
+    kind: Kind,
+}
+
+impl Drop for Ongoing {
+    fn drop(&mut self) {
+        self.activity.number(self.kind).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Waits until nothing is owed any more; `false` if that takes longer than `limit`.
+pub(crate) async fn wait_until_settled(limit: Duration, owes: impl Fn() -> bool) -> bool {
+    let settled = async {
+        while owes() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    tokio::time::timeout(limit, settled).await.is_ok()
+}

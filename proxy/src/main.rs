@@ -1,0 +1,42 @@
+//! mcpmeter: a transparent reverse proxy for MCP servers that keeps the books. ARCHITECTURE.md leads through it.
+
+mod admin;
+mod app;
+mod cli;
+mod client_ip;
+mod clock;
+mod connection;
+mod forward;
+mod gate;
+mod headers;
+mod lifecycle;
+mod listener;
+mod live;
+mod metrics;
+mod refusal;
+mod reload;
+mod router;
+mod running;
+mod signal;
+mod tap;
+mod tasks;
+mod telemetry;
+mod tls;
+mod upstream;
+mod worker;
+mod workers;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Records are made on one thread and freed on another, which costs the system's allocator its locks.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match cli.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}

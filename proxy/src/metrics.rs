@@ -1,0 +1,177 @@
+//! What Prometheus is told. Counting happens on the journal's writer thread, once per record, so that the
+//! request path pays nothing for it; everything else is read when it is asked for.
+
+use crate::lifecycle::{Activity, Kind};
+use mcpmeter_journal::{Accounts, Journal, LossReason};
+use mcpmeter_observer::{CallRecord, Origin, Status};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+use std::{collections::HashSet, sync::Arc};
+
+/// The most tool names that become a label: they come from the callers, and each is a time series for ever.
+const MAX_TOOLS: usize = 500;
+/// What stands in the place of a tool that came too late.
+const OTHER_TOOLS: &str = "__other__";
+/// The bucket bounds of the OpenTelemetry conventions for MCP, in seconds.
+const BOUNDS: [f64; 14] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    server: Arc<str>,
+    tool: Arc<str>,
+    status: &'static str,
+    origin: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServerLabels {
+    server: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DirectionLabels {
+    direction: &'static str,
+}
+
+/// What is counted per call.
+pub(crate) struct CallMetrics {
+    calls: Family<CallLabels, Counter>,
+    durations: Family<ServerLabels, Histogram>,
+    bytes: Family<DirectionLabels, Counter>,
+    tools: HashSet<(Arc<str>, Arc<str>)>,
+}
+
+impl CallMetrics {
+    /// Counters that `registry` shows.
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            calls: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
+            bytes: Family::default(),
+            tools: HashSet::new(),
+        };
+        registry.register("calls", "Finished calls", metrics.calls.clone());
+        registry.register_with_unit(
+            "call_duration",
+            "Answer complete minus request complete",
+            Unit::Seconds,
+            metrics.durations.clone(),
+        );
+        registry.register("message_bytes", "JSON-RPC bytes of calls", metrics.bytes.clone());
+        metrics
+    }
+
+    /// Counts finished calls.
+    pub(crate) fn count(&mut self, records: &[Box<CallRecord>]) {
+        for record in records {
+            let server = Arc::clone(&record.mcp_server_instance_id);
+            let labels = CallLabels {
+                tool: self.tool_label(record),
+                server: Arc::clone(&server),
+                status: record.status.as_str(),
+                origin: record.origin.map_or("", Origin::as_str),
+            };
+            self.calls.get_or_create(&labels).inc();
+            let seconds = record.duration_us as f64 / 1e6;
+            self.durations.get_or_create(&ServerLabels { server }).observe(seconds);
+            self.bytes.get_or_create(&DirectionLabels { direction: "in" }).inc_by(record.input_bytes);
+            self.bytes.get_or_create(&DirectionLabels { direction: "out" }).inc_by(record.output_bytes);
+        }
+    }
+
+    /// A tool becomes a label when it has succeeded once: a caller can invent names, but not tools.
+    fn tool_label(&mut self, record: &CallRecord) -> Arc<str> {
+        let Some(tool) = &record.tool_name else { return "".into() };
+        let key = (Arc::clone(&record.mcp_server_instance_id), Arc::clone(tool));
+        if self.tools.contains(&key) {
+            return Arc::clone(tool);
+        }
+        if record.status == Status::Ok && self.tools.len() < MAX_TOOLS {
+            self.tools.insert(key);
+            return Arc::clone(tool);
+        }
+        OTHER_TOOLS.into()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+}
+
+/// Everything that `/metrics` shows.
+pub(crate) struct Exposition {
+    registry: Registry,
+    journal: Journal,
+    activity: Vec<Arc<Activity>>,
+}
+
+impl Exposition {
+    pub(crate) fn new(mut registry: Registry, journal: Journal, activity: Vec<Arc<Activity>>) -> Self {
+        let build = Family::<BuildLabels, Gauge>::default();
+        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("build_info", "The running program", build);
+        Self { registry, journal, activity }
+    }
+
+    /// The metrics in the OpenMetrics text format.
+    pub(crate) fn render(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        // What is read now is registered now; the end marker belongs behind both parts.
+        encode(&mut text, &self.registry)?;
+        let counted = text.strip_suffix("# EOF\n").unwrap_or(&text).to_owned();
+        let mut now = String::new();
+        encode(&mut now, &self.read_now())?;
+        Ok(counted + &now)
+    }
+
+    fn read_now(&self) -> Registry {
+        let mut registry = Registry::with_prefix("mcpmeter");
+        let mut show = |name: &str, help: &str, value: i64| {
+            let gauge = Gauge::<i64>::default();
+            gauge.set(value);
+            registry.register(name, help, gauge);
+        };
+        let sum = |kind| self.activity.iter().map(|activity| activity.count(kind)).sum();
+        show("connections", "Client connections", sum(Kind::Connection));
+        show("in_flight", "Exchanges that owe an answer", sum(Kind::Exchange));
+        show("streams", "Open GET streams", sum(Kind::Stream));
+        let accounts = self.journal.accounts();
+        show("log_queue_records", "Finished calls that are not durable yet", signed(accounts.queued));
+        show(
+            "log_outbox_records",
+            "Durable calls that PostgreSQL does not have yet",
+            signed(accounts.outbox),
+        );
+        show("log_recovered_records", "Calls found in the outbox at start", signed(accounts.recovered));
+        show_totals(&mut registry, &accounts);
+        registry
+    }
+}
+
+fn show_totals(registry: &mut Registry, accounts: &Accounts) {
+    let mut show = |name: &str, help: &str, value: u64| {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value);
+        registry.register(name, help, counter);
+    };
+    show("log_finished", "Calls handed to the journal", accounts.finished);
+    show("log_stored", "Calls in the store", accounts.stored);
+    let lost = Family::<ReasonLabels, Counter>::default();
+    for reason in LossReason::ALL {
+        lost.get_or_create(&ReasonLabels { reason: reason.as_str() }).inc_by(accounts.lost(reason));
+    }
+    registry.register("log_lost", "Calls that will never be stored", lost);
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,78 @@
+//! The proxy's own answers: one line of plain text and `Proxy-Status` (RFC 9209), never a JSON-RPC body that
+//! a client could mistake for the server's (WIRE.md 3.4).
+
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use mcpmeter_observer::{Failure, Status, StatusDetail};
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// Why the proxy answers in the upstream's place.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    /// What the client is told.
+    pub(crate) status: StatusCode,
+    /// The error type of RFC 9209, section 2.3.
+    pub(crate) error: &'static str,
+    /// One line for a person. Names nothing that the client does not know already.
+    pub(crate) text: String,
+}
+
+impl Refusal {
+    pub(crate) fn unknown_route(known: &str) -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            error: "destination_not_found",
+            text: format!("mcpmeter: no route matches this path{known}"),
+        }
+    }
+
+    pub(crate) fn foreign_host() -> Self {
+        Self {
+            status: StatusCode::FORBIDDEN,
+            error: "http_request_denied",
+            text: "mcpmeter: this Host is not served here; name it in proxy.public_hosts to allow it"
+                .to_owned(),
+        }
+    }
+
+    pub(crate) fn bad_target() -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            error: "http_request_error",
+            text: "mcpmeter: the request's target cannot be forwarded".to_owned(),
+        }
+    }
+
+    /// The answer in place of an upstream's that failed before its head.
+    pub(crate) fn of_failure(failure: &Failure) -> Self {
+        let status = if failure.status == Status::Timeout {
+            StatusCode::GATEWAY_TIMEOUT
+        } else {
+            StatusCode::BAD_GATEWAY
+        };
+        let (error, what) = match (failure.code, failure.detail) {
+            ("connect_timeout", _) => {
+                ("connection_timeout", "the server did not accept the connection in time")
+            }
+            ("connect_refused", _) => ("connection_refused", "the server refused the connection"),
+            ("dns_error", _) => ("dns_error", "the server's name cannot be resolved"),
+            ("tls_error", _) => ("tls_protocol_error", "no TLS connection to the server"),
+            (_, StatusDetail::Unreachable) => ("destination_unavailable", "the server cannot be reached"),
+            _ => ("connection_terminated", "the server closed the connection without an answer"),
+        };
+        Self { status, error, text: format!("mcpmeter: {what} ({code})", code = failure.code) }
+    }
+
+    /// The response as it goes out.
+    pub(crate) fn into_response(self) -> Response<Full<bytes::Bytes>> {
+        let mut response = Response::new(Full::from(format!("{text}\n", text = self.text)));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if let Ok(value) = HeaderValue::from_str(&format!("mcpmeter; error={error}", error = self.error)) {
+            headers.insert(PROXY_STATUS, value);
+        }
+        response
+    }
+}

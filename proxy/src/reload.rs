@@ -1,0 +1,99 @@
+//! A changed configuration, taken over while traffic goes on: on SIGHUP, or when the file has changed. It is
+//! checked first; an invalid one changes nothing and says why.
+
+use crate::{router::Routes, tls::Certificate};
+use arc_swap::ArcSwap;
+use mcpmeter_config::{ClientIp, Config, Flag};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tracing::{error, info, warn};
+
+/// How often the file is looked at. Looking costs one system call; a watch would miss the link that
+/// Kubernetes swaps under a mounted file.
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
+
+/// Where a configuration comes from, so that it can be read again.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ConfigOrigin {
+    pub(crate) file: PathBuf,
+    /// The command line's settings: the flag, the key it sets, the value.
+    pub(crate) flags: Vec<(&'static str, &'static str, String)>,
+}
+
+impl ConfigOrigin {
+    /// Reads it, or says everything that is wrong with it.
+    pub(crate) fn load(&self) -> Result<Config, mcpmeter_config::Problems> {
+        let flags: Vec<_> = self.flags.iter().map(|(name, key, value)| Flag { name, key, value }).collect();
+        mcpmeter_config::load_file(&self.file, &mcpmeter_config::process_environment(), &flags)
+    }
+}
+
+/// What a reload can change in the running proxy.
+pub(crate) struct Reloader {
+    pub(crate) origin: ConfigOrigin,
+    pub(crate) current: Config,
+    pub(crate) routes: Arc<ArcSwap<Routes>>,
+    pub(crate) client_ip: Arc<ArcSwap<ClientIp>>,
+    pub(crate) certificate: Option<Certificate>,
+    pub(crate) seen: Option<Stamp>,
+}
+
+/// What tells one state of a file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    modified: Option<SystemTime>,
+    len: u64,
+}
+
+/// The file's state now; absent while it cannot be read.
+pub(crate) fn stamp(file: &std::path::Path) -> Option<Stamp> {
+    let metadata = std::fs::metadata(file).ok()?;
+    Some(Stamp { modified: metadata.modified().ok(), len: metadata.len() })
+}
+
+impl Reloader {
+    /// Takes the file over if it has changed since it was last looked at.
+    pub(crate) fn reload_if_changed(&mut self) {
+        let now = stamp(&self.origin.file);
+        if now.is_some() && now != self.seen {
+            self.reload();
+        }
+    }
+
+    /// Takes the configuration over, or keeps the old one and says why.
+    pub(crate) fn reload(&mut self) {
+        self.seen = stamp(&self.origin.file);
+        let config = match self.origin.load() {
+            Ok(config) => config,
+            Err(problems) => {
+                return error!(
+                    "the configuration was not changed, because the new one is invalid:\n{problems}"
+                );
+            }
+        };
+        let routes = match Routes::build(&config, &self.routes.load()) {
+            Ok(routes) => routes,
+            Err(problem) => return error!(%problem, "the configuration was not changed"),
+        };
+        self.reload_certificate(&config);
+        let changes = mcpmeter_config::changes(&self.current, &config);
+        self.routes.store(Arc::new(routes));
+        self.client_ip.store(Arc::new(config.privacy.client_ip));
+        for change in &changes.restart {
+            warn!(key = %change, "this change takes effect at the next start");
+        }
+        info!(changed = %changes.live.join(", "), "configuration reloaded");
+        self.current = config;
+    }
+
+    fn reload_certificate(&self, config: &Config) {
+        if let (Some(certificate), Some(files)) = (&self.certificate, &config.proxy.tls)
+            && let Err(problem) = certificate.reload(files)
+        {
+            error!(%problem, "the old certificate stays in force");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! From a request's host and path to its route. The path is taken as it was written: nothing is decoded,
+//! normalised or resolved.
+
+use crate::upstream::{Connector, client_tls};
+use http::{HeaderValue, Uri, uri::PathAndQuery};
+use mcpmeter_config as config;
+use mcpmeter_observer::{Identity, Instance, Mount};
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
+
+/// One way to one upstream.
+pub(crate) struct Route {
+    /// As it was configured.
+    pub(crate) config: config::Route,
+    /// What is observed of it, kept over reloads that leave the identity alone.
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) connector: Connector,
+    /// What `Host` says to the upstream; absent if the client's is preserved.
+    pub(crate) host: Option<HeaderValue>,
+}
+
+/// All routes, by what leads to them. Never changed; a reload makes another one.
+#[derive(Default)]
+pub(crate) struct Routes {
+    by_prefix: HashMap<Box<str>, Arc<Route>>,
+    by_host: HashMap<Box<str>, Arc<Route>>,
+    /// Host names that a loopback listener accepts beside the loopback names.
+    public_hosts: Vec<String>,
+}
+
+impl Routes {
+    /// Builds the table. What an earlier table already has for the same route is taken over: its sessions
+    /// and, if the way to the upstream is the same, its connections.
+    pub(crate) fn build(config: &config::Config, earlier: &Self) -> io::Result<Self> {
+        let mut routes = Self { public_hosts: config.proxy.public_hosts.clone(), ..Self::default() };
+        for wanted in &config.routes {
+            let known = earlier.find(wanted);
+            let route = match known.filter(|known| known.config == *wanted) {
+                Some(same) => Arc::clone(same),
+                None => Arc::new(Route::build(wanted, known.map(Arc::as_ref), config.proxy.max_headers)?),
+            };
+            match &wanted.host {
+                Some(host) => routes.by_host.insert(host.as_str().into(), route),
+                None => routes.by_prefix.insert(wanted.name.as_str().into(), route),
+            };
+        }
+        Ok(routes)
+    }
+
+    fn find(&self, wanted: &config::Route) -> Option<&Arc<Route>> {
+        match &wanted.host {
+            Some(host) => self.by_host.get(host.as_str()),
+            None => self.by_prefix.get(wanted.name.as_str()),
+        }
+    }
+
+    /// The route of a request, and what of its path and query lies behind the route's prefix.
+    pub(crate) fn match_route<'a>(&self, host: Option<&str>, uri: &'a Uri) -> Option<(&Arc<Route>, &'a str)> {
+        let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        if !self.by_host.is_empty()
+            && let Some(route) = host.and_then(|host| self.by_host.get(host.to_ascii_lowercase().as_str()))
+        {
+            return Some((route, target));
+        }
+        let inside = target.strip_prefix('/')?;
+        let end = inside.find(['/', '?']).unwrap_or(inside.len());
+        let route = self.by_prefix.get(&inside[..end])?;
+        Some((route, &inside[end..]))
+    }
+
+    /// Whether a host name, without its port, is one of ours.
+    pub(crate) fn serves_host(&self, host: &str) -> bool {
+        self.by_host.contains_key(host.to_ascii_lowercase().as_str())
+            || self.public_hosts.iter().any(|public| public.eq_ignore_ascii_case(host))
+    }
+
+    /// All routes, in no order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.by_prefix.values().chain(self.by_host.values())
+    }
+
+    /// The names of the routes by prefix, for a client that missed them.
+    pub(crate) fn prefixes(&self) -> String {
+        let mut names: Vec<_> = self.by_prefix.keys().map(|name| format!("/{name}/")).collect();
+        names.sort_unstable();
+        names.truncate(10);
+        names.join(" ")
+    }
+}
+
+impl Route {
+    fn build(wanted: &config::Route, known: Option<&Self>, max_headers: usize) -> io::Result<Self> {
+        let upstream = &wanted.upstream;
+        let tls = match upstream.scheme {
+            config::Scheme::Http => None,
+            config::Scheme::Https => Some(client_tls(wanted.ca_file.as_deref())?),
+        };
+        let identity = Identity {
+            instance_id: wanted.instance_id.as_str().into(),
+            user_id: wanted.user_id.as_deref().map(Into::into),
+            organization_id: wanted.organization_id.as_deref().map(Into::into),
+        };
+        let mount = Mount {
+            origin: format!("{}://{}", upstream.scheme.as_str(), upstream.authority),
+            base_path: upstream.base_path.clone(),
+            prefix: if wanted.host.is_some() { String::new() } else { format!("/{}", wanted.name) },
+        };
+        let kept =
+            known.filter(|known| *known.instance.identity() == identity && *known.instance.mount() == mount);
+        let instance = match kept {
+            Some(known) => Arc::clone(&known.instance),
+            None => Arc::new(Instance::new(identity, mount)),
+        };
+        let timeout = Duration::from_millis(wanted.connect_timeout_ms);
+        let host = HeaderValue::from_str(&upstream.authority).map_err(io::Error::other)?;
+        Ok(Self {
+            connector: Connector::new(upstream, tls, timeout, max_headers)?,
+            host: (!wanted.preserve_host).then_some(host),
+            instance,
+            config: wanted.clone(),
+        })
+    }
+
+    /// Path and query as the upstream is asked for them.
+    pub(crate) fn upstream_target(&self, rest: &str) -> String {
+        let base = &self.config.upstream.base_path;
+        let slash = if rest.starts_with('/') || (rest.is_empty() && !base.is_empty()) { "" } else { "/" };
+        match rest.strip_prefix('?') {
+            Some(_) if !base.is_empty() => format!("{base}{rest}"),
+            _ => format!("{base}{slash}{rest}"),
+        }
+    }
+
+    /// Whether the stream of a legacy client needs its endpoint changed.
+    pub(crate) fn patches_endpoint(&self) -> bool {
+        let Mount { base_path, prefix, .. } = self.instance.mount();
+        self.config.rewrite_endpoint && base_path != prefix
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routes(toml: &str) -> Routes {
+        let source = config::Source { text: toml, ..config::Source::default() };
+        let config = config::load(&source).expect("valid");
+        Routes::build(&config, &Routes::default()).expect("buildable")
+    }
+
+    fn target_of(routes: &Routes, host: Option<&str>, uri: &'static str) -> Option<String> {
+        let uri = Uri::from_static(uri);
+        let (route, rest) = routes.match_route(host, &uri)?;
+        Some(format!("{} {}", route.config.name, route.upstream_target(rest)))
+    }
+
+    #[test]
+    fn the_first_segment_or_the_host_leads_to_the_route() {
+        let routes = routes(
+            "[[route]]\nname = \"a\"\nupstream = \"http://127.0.0.1:1\"\n\
+             [[route]]\nname = \"b\"\nupstream = \"http://127.0.0.1:2/base\"\n\
+             [[route]]\nname = \"c\"\nhost = \"c.example\"\nupstream = \"http://127.0.0.1:3\"\n",
+        );
+        for (host, uri, expected) in [
+            (None, "/a/mcp", Some("a /mcp")),
+            (None, "/a", Some("a /")),
+            (None, "/a/", Some("a /")),
+            (None, "/a?x=1", Some("a /?x=1")),
+            (None, "/a//x/../%2F?q=%20+&", Some("a //x/../%2F?q=%20+&")),
+            (None, "/b/mcp", Some("b /base/mcp")),
+            (None, "/b", Some("b /base")),
+            (None, "/b?x", Some("b /base?x")),
+            (None, "/ab/mcp", None),
+            (None, "/A/mcp", None),
+            (None, "/", None),
+            (Some("C.example"), "/a/mcp", Some("c /a/mcp")),
+            (Some("other"), "/a/mcp", Some("a /mcp")),
+        ] {
+            assert_eq!(target_of(&routes, host, uri).as_deref(), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_reload_keeps_sessions_and_connections_of_what_stays() {
+        let text = "[[route]]\nname = \"a\"\nupstream = \"http://127.0.0.1:1\"\n";
+        let before = routes(text);
+        let reload = |text: &str| {
+            let config = config::load(&config::Source { text, ..config::Source::default() }).expect("valid");
+            Routes::build(&config, &before).expect("buildable")
+        };
+        let find = |routes: &Routes| Arc::clone(&routes.by_prefix["a"]);
+        assert!(Arc::ptr_eq(&find(&before), &find(&reload(text))));
+        let slower = reload(&format!("{text}connect_timeout_ms = 5\n"));
+        assert!(Arc::ptr_eq(&find(&before).instance, &find(&slower).instance));
+        assert_ne!(find(&before).connector.id(), find(&slower).connector.id());
+    }
+}

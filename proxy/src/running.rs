@@ -1,0 +1,83 @@
+//! What goes on beside the traffic while the proxy runs: time limits of calls, changes of the configuration.
+
+use crate::{
+    clock::Clock,
+    lifecycle::Stopping,
+    reload::{self, ConfigOrigin, Reloader},
+    router::Routes,
+    signal::{Signal, Signals},
+    tls::Certificate,
+};
+use arc_swap::ArcSwap;
+use mcpmeter_config::{ClientIp, Config};
+use mcpmeter_journal::Journal;
+use std::{sync::Arc, time::Duration};
+
+/// How often calls are looked for whose time has run out.
+const EXPIRY: Duration = Duration::from_secs(1);
+
+/// What several parts share while the proxy runs.
+pub(crate) struct Running {
+    pub(crate) routes: Arc<ArcSwap<Routes>>,
+    pub(crate) journal: Journal,
+    pub(crate) clock: Clock,
+    pub(crate) stopping: Stopping,
+    pub(crate) certificate: Option<Certificate>,
+    pub(crate) client_ip: Arc<ArcSwap<ClientIp>>,
+}
+
+impl Running {
+    pub(crate) fn reloader(&self, origin: ConfigOrigin, current: Config) -> Reloader {
+        Reloader {
+            seen: reload::stamp(&origin.file),
+            origin,
+            current,
+            routes: Arc::clone(&self.routes),
+            client_ip: Arc::clone(&self.client_ip),
+            certificate: self.certificate.clone(),
+        }
+    }
+
+    /// What there is to do while traffic flows: look after time limits and the configuration, until a signal
+    /// ends it.
+    pub(crate) async fn tend(&self, signals: &mut Signals, reloader: &mut Reloader) {
+        let mut expiry = tokio::time::interval(EXPIRY);
+        let mut look = tokio::time::interval(reload::LOOK);
+        loop {
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    Signal::Stop => return,
+                    Signal::Reload => reloader.reload(),
+                },
+                _ = look.tick() => reloader.reload_if_changed(),
+                _ = expiry.tick() => self.end_expired_calls(),
+            }
+        }
+    }
+
+    fn end_expired_calls(&self) {
+        for route in self.routes.load().all() {
+            route
+                .instance
+                .poll_expired(self.clock.tick())
+                .into_iter()
+                .for_each(|record| self.journal.accept(record));
+        }
+    }
+
+    /// What still waits between exchanges will not be answered any more.
+    pub(crate) fn close_instances(&self) {
+        for route in self.routes.load().all() {
+            route
+                .instance
+                .close(self.clock.tick())
+                .into_iter()
+                .for_each(|record| self.journal.accept(record));
+        }
+    }
+
+    /// Calls of legacy clients that wait for their answers.
+    pub(crate) fn open_calls(&self) -> usize {
+        self.routes.load().all().map(|route| route.instance.open_calls()).sum()
+    }
+}

@@ -1,0 +1,234 @@
+//! Shows every frame to the observer before it goes on, and the observer's records to the journal. Never
+//! alters a frame, but for the one event that [`EndpointPatch`] may.
+//!
+//! Whatever becomes of an exchange, [`TapOwner`] tells the observer exactly one ending: the body's end, the
+//! upstream's failure, or, when it is dropped before either, that the client left or the proxy stops.
+
+use crate::{
+    clock::Clock,
+    lifecycle::{Ongoing, Stopping},
+    upstream::Lease,
+};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use mcpmeter_journal::Journal;
+use mcpmeter_observer::{EndpointPatch, Exchange, Failure, Tick};
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+/// An exchange under observation, shared by its two bodies. Both run on one thread unless the runtime is
+/// shared, so its lock is all but never contended.
+#[derive(Clone)]
+pub(crate) struct Tap {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    exchange: Mutex<Exchange>,
+    clock: Clock,
+    journal: Journal,
+}
+
+impl Tap {
+    pub(crate) fn new(exchange: Exchange, clock: Clock, journal: Journal) -> Self {
+        Self { shared: Arc::new(Shared { exchange: Mutex::new(exchange), clock, journal }) }
+    }
+
+    /// Tells the observer something, and the journal what came of it.
+    pub(crate) fn tell(&self, what: impl FnOnce(&mut Exchange, Tick)) {
+        let Shared { exchange, clock, journal } = &*self.shared;
+        let mut exchange = exchange.lock().unwrap_or_else(PoisonError::into_inner);
+        what(&mut exchange, clock.tick());
+        if exchange.has_finished() {
+            let handed_on = clock.tick();
+            while let Some(record) = exchange.poll_finished(handed_on) {
+                journal.accept(record);
+            }
+        }
+    }
+}
+
+/// The one who owes the observer an ending.
+pub(crate) struct TapOwner {
+    tap: Tap,
+    stopping: Stopping,
+    ended: bool,
+    _ongoing: Ongoing,
+}
+
+impl TapOwner {
+    pub(crate) const fn new(tap: Tap, stopping: Stopping, ongoing: Ongoing) -> Self {
+        Self { tap, stopping, ended: false, _ongoing: ongoing }
+    }
+
+    pub(crate) const fn tap(&self) -> &Tap {
+        &self.tap
+    }
+
+    fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.tap.tell(Exchange::handle_response_end);
+        }
+    }
+
+    /// The upstream failed.
+    pub(crate) fn fail(&mut self, failure: &Failure) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.tap.tell(|exchange, now| exchange.handle_failure(failure, now));
+        }
+    }
+}
+
+impl Drop for TapOwner {
+    fn drop(&mut self) {
+        if !self.ended {
+            let stops = self.stopping.is_aborting();
+            self.tap.tell(
+                |exchange, now| {
+                    if stops { exchange.handle_stop(now) } else { exchange.handle_client_left(now) }
+                },
+            );
+        }
+    }
+}
+
+/// A request's body on its way to the upstream.
+pub(crate) struct RequestBody {
+    inner: Incoming,
+    tap: Tap,
+}
+
+impl RequestBody {
+    pub(crate) fn new(inner: Incoming, tap: Tap) -> Self {
+        if inner.is_end_stream() {
+            tap.tell(Exchange::handle_request_end);
+        }
+        Self { inner, tap }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.inner).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                let over = this.inner.is_end_stream();
+                if let Some(data) = frame.data_ref() {
+                    this.tap.tell(|exchange, now| {
+                        exchange.handle_request_data(data, now);
+                        if over {
+                            exchange.handle_request_end(now);
+                        }
+                    });
+                }
+            }
+            Poll::Ready(None) => this.tap.tell(Exchange::handle_request_end),
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A response's body on its way to the client.
+pub(crate) struct ResponseBody {
+    inner: Incoming,
+    owner: TapOwner,
+    patch: Option<EndpointPatch>,
+    /// Given back when the body has ended; dropped, and the connection with it, if it never does.
+    lease: Option<Lease>,
+}
+
+impl ResponseBody {
+    pub(crate) fn new(inner: Incoming, owner: TapOwner, patch: Option<EndpointPatch>, lease: Lease) -> Self {
+        let mut body = Self { inner, owner, patch, lease: Some(lease) };
+        if body.inner.is_end_stream() {
+            body.end();
+        }
+        body
+    }
+
+    fn end(&mut self) {
+        self.owner.end();
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+
+    fn fail(&mut self, error: &hyper::Error) {
+        self.owner.fail(&crate::upstream::failure_mid_body(error));
+        self.lease = None;
+    }
+
+    /// Shows a frame to the observer; gives what goes on.
+    fn take_data(&mut self, data: Bytes) -> Bytes {
+        self.owner.tap.tell(|exchange, now| exchange.handle_response_data(&data, now));
+        match &mut self.patch {
+            Some(patch) => patch.patch(data),
+            None => data,
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        loop {
+            let frame = match std::task::ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => {
+                    this.fail(&error);
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => {
+                    this.end();
+                    let held = this.patch.as_mut().map(EndpointPatch::finish).filter(|held| !held.is_empty());
+                    return Poll::Ready(held.map(|held| Ok(Frame::data(held))));
+                }
+            };
+            let frame = match frame.into_data() {
+                Ok(data) => Frame::data(this.take_data(data)),
+                Err(trailers) => trailers,
+            };
+            if this.inner.is_end_stream() {
+                // hyper does not ask again behind the last byte of a body of known length.
+                this.end();
+            }
+            if frame.data_ref().is_none_or(|data| !data.is_empty()) {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.patch.is_none() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.patch.is_some() { SizeHint::default() } else { self.inner.size_hint() }
+    }
+}

@@ -1,0 +1,141 @@
+//! New connections to one upstream: resolve, connect, TLS where asked for, HTTP/1.1.
+//!
+//! HTTP/1.1 with a connection per exchange, because on HTTP/2 all streams share one window and a slow reader
+//! would stall the others (WIRE.md 3.2).
+
+use super::{Sender, failure};
+use crate::{tap::RequestBody, tasks::Tasks};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use mcpmeter_observer::Failure;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use socket2::{SockRef, TcpKeepalive};
+use std::{io, path::Path, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+/// After this much silence the kernel asks whether the peer is still there; idle streams live for hours.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// How to reach one upstream.
+pub(crate) struct Connector {
+    id: u64,
+    host: String,
+    port: u16,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    timeout: Duration,
+    max_headers: usize,
+}
+
+impl Connector {
+    pub(crate) fn new(
+        upstream: &mcpmeter_config::Upstream,
+        tls: Option<Arc<ClientConfig>>,
+        timeout: Duration,
+        max_headers: usize,
+    ) -> io::Result<Self> {
+        let name = || ServerName::try_from(upstream.host.clone()).map_err(io::Error::other);
+        let tls = tls.map(|config| Ok::<_, io::Error>((TlsConnector::from(config), name()?))).transpose()?;
+        // Random, because a reload must not give a new upstream the connections of an old one.
+        let id = fastrand::u64(..);
+        Ok(Self { id, host: upstream.host.clone(), port: upstream.port, tls, timeout, max_headers })
+    }
+
+    /// Tells this upstream's connections from those of others.
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// A new connection, driven by a task of its own.
+    pub(crate) async fn connect(&self, tasks: &Tasks) -> Result<Sender, Failure> {
+        match tokio::time::timeout(self.timeout, self.connect_untimed(tasks)).await {
+            Ok(connected) => connected,
+            Err(_) => {
+                let limit = self.timeout.as_millis();
+                Err(failure::unreachable("connect_timeout", format!("no connection within {limit} ms")))
+            }
+        }
+    }
+
+    async fn connect_untimed(&self, tasks: &Tasks) -> Result<Sender, Failure> {
+        let stream = self.dial().await?;
+        match &self.tls {
+            None => self.handshake(stream, tasks).await,
+            Some((connector, name)) => {
+                let failed = |error: io::Error| failure::unreachable("tls_error", failure::chain(&error));
+                let stream = connector.connect(name.clone(), stream).await.map_err(failed)?;
+                self.handshake(stream, tasks).await
+            }
+        }
+    }
+
+    async fn dial(&self) -> Result<TcpStream, Failure> {
+        let resolved = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
+        let addresses =
+            resolved.map_err(|error| failure::unreachable("dns_error", failure::chain(&error)))?;
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(stream) => {
+                    set_options(&stream);
+                    return Ok(stream);
+                }
+                Err(error) => last = error,
+            }
+        }
+        let code = match last.kind() {
+            io::ErrorKind::ConnectionRefused => "connect_refused",
+            io::ErrorKind::TimedOut => "connect_timeout",
+            io::ErrorKind::NotFound => "dns_error",
+            _ => "connect_error",
+        };
+        Err(failure::unreachable(code, last.to_string()))
+    }
+
+    async fn handshake<S>(&self, stream: S, tasks: &Tasks) -> Result<Sender, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http1::Builder::new()
+            .preserve_header_case(true)
+            .max_headers(self.max_headers)
+            .handshake::<_, RequestBody>(TokioIo::new(stream))
+            .await
+            .map_err(|error| failure::unreachable("connect_error", failure::chain(&error)))?;
+        tasks.spawn(async move {
+            // Whoever waits for an answer is told what went wrong; there is nobody else to tell.
+            let _ = connection.await;
+        });
+        Ok(sender)
+    }
+}
+
+/// Small frames go out at once, and a peer that vanished is noticed.
+pub(crate) fn set_options(stream: &TcpStream) {
+    // Neither changes what is forwarded; a platform without them still works.
+    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+}
+
+/// TLS towards upstreams: the system's roots, and those of `ca_file`.
+pub(crate) fn client_tls(ca_file: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
+    let mut roots = RootCertStore::empty();
+    let native = rustls_native_certs::load_native_certs();
+    let (_, _) = roots.add_parsable_certificates(native.certs);
+    if let Some(path) = ca_file {
+        let invalid = |error| io::Error::other(format!("cannot read {path}: {error}", path = path.display()));
+        for certificate in CertificateDer::pem_file_iter(path).map_err(invalid)? {
+            roots.add(certificate.map_err(invalid)?).map_err(io::Error::other)?;
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}

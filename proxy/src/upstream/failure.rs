@@ -1,0 +1,58 @@
+//! What went wrong on the way to the upstream, in the words of a record.
+
+use mcpmeter_observer::{Failure, Status, StatusDetail};
+use std::{error::Error, io};
+
+/// A connection that could not be made.
+pub(super) fn unreachable(code: &'static str, message: String) -> Failure {
+    let timed_out = code == "connect_timeout";
+    Failure {
+        status: if timed_out { Status::Timeout } else { Status::UpstreamError },
+        detail: StatusDetail::Unreachable,
+        code,
+        message,
+        http_status: Some(if timed_out { 504 } else { 502 }),
+    }
+}
+
+/// A connection that broke before the head of the answer.
+pub(super) fn before_head(error: &hyper::Error) -> Failure {
+    Failure {
+        status: Status::UpstreamError,
+        detail: StatusDetail::Aborted,
+        code: code_of(error),
+        message: chain(error),
+        http_status: Some(502),
+    }
+}
+
+/// An answer that broke off.
+pub(crate) fn failure_mid_body(error: &hyper::Error) -> Failure {
+    Failure { http_status: None, ..before_head(error) }
+}
+
+fn code_of(error: &hyper::Error) -> &'static str {
+    let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    match io.map(io::Error::kind) {
+        Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => "connection_reset",
+        Some(io::ErrorKind::UnexpectedEof) => "connection_closed",
+        _ if error.is_parse() => "invalid_response",
+        _ if error.is_incomplete_message() || error.is_closed() || error.is_canceled() => "connection_closed",
+        _ => "connection_error",
+    }
+}
+
+/// The error's words and those of everything behind it.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if !text.ends_with(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,94 @@
+//! Connections that wait for their next request, per upstream. A worker has its own pool, so its lock is
+//! taken by one thread only, unless the runtime is shared.
+
+use super::Sender;
+use crate::clock::Clock;
+use mcpmeter_observer::Tick;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// How long a connection is kept, in nanoseconds. uvicorn and Node close idle ones after 5 s, and a request
+/// that crosses their closing would be lost; so ours are given up before.
+const MAX_IDLE: u64 = 4 * 1_000_000_000;
+/// Connections kept per upstream and worker; more are closed when their exchange ends.
+const MAX_KEPT: usize = 256;
+
+/// The kept connections of one worker.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    kept: Arc<Mutex<HashMap<u64, Vec<Kept>>>>,
+    clock: Clock,
+}
+
+struct Kept {
+    sender: Sender,
+    since: Tick,
+}
+
+impl Pool {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self { kept: Arc::default(), clock }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<u64, Vec<Kept>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection that was used last, so that those no longer needed grow old.
+    pub(crate) fn take(&self, upstream: u64) -> Option<Sender> {
+        let now = self.clock.tick();
+        let mut kept = self.kept();
+        let connections = kept.get_mut(&upstream)?;
+        while let Some(Kept { sender, since }) = connections.pop() {
+            if sender.is_ready() && now.nanos_since(since) < MAX_IDLE {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    /// Remembers where a connection in use has to be given back.
+    pub(crate) fn lease(&self, upstream: u64, sender: Sender) -> Lease {
+        Lease { pool: self.clone(), upstream, sender }
+    }
+
+    /// Closes everything that is kept, because the worker stops.
+    pub(crate) fn close(&self) {
+        self.kept().clear();
+    }
+
+    /// Closes what has waited too long. To be called about once a second.
+    pub(crate) fn close_idle(&self) {
+        let now = self.clock.tick();
+        self.kept().retain(|_, connections| {
+            connections.retain(|kept| !kept.sender.is_closed() && now.nanos_since(kept.since) < MAX_IDLE);
+            connections.shrink_to_fit();
+            !connections.is_empty()
+        });
+    }
+}
+
+/// A connection that carries an exchange. Dropping it closes the connection: after anything but a complete
+/// answer the next request would read the rest of this one.
+pub(crate) struct Lease {
+    pool: Pool,
+    upstream: u64,
+    sender: Sender,
+}
+
+impl Lease {
+    /// The answer is complete: the connection can carry the next request.
+    pub(crate) fn give_back(self) {
+        if self.sender.is_closed() {
+            return;
+        }
+        let since = self.pool.clock.tick();
+        let mut kept = self.pool.kept();
+        let connections = kept.entry(self.upstream).or_default();
+        if connections.len() < MAX_KEPT {
+            connections.push(Kept { sender: self.sender, since });
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The threads that carry traffic. By default one per core, each with its own runtime, its own listening
+//! socket and its own upstream connections, so that an exchange never crosses a core (ARCHITECTURE.md has the
+//! figures); or, with `proxy.runtime = "shared"`, one runtime that all cores share.
+
+use crate::{
+    client_ip, connection, forward::Carrier, lifecycle::Kind, tls::Certificate, upstream::set_options,
+};
+use arc_swap::ArcSwap;
+use hyper_util::{rt::TokioExecutor, server::conn::auto};
+use mcpmeter_config::{ClientIp, Runtime};
+use std::{
+    io,
+    net::TcpListener,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener as AsyncListener, TcpStream},
+    runtime::{Builder, Runtime as TokioRuntime},
+};
+use tracing::warn;
+
+/// How long accepting pauses when the process has no file descriptor left.
+const BREATHE: Duration = Duration::from_millis(50);
+/// How often idle upstream connections are looked at.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How long a stopping worker waits for the tasks it has already told to end.
+const LAST_TASKS: Duration = Duration::from_secs(1);
+
+/// One accept loop with everything its connections need.
+pub(crate) struct Worker {
+    pub(crate) listener: TcpListener,
+    pub(crate) carrier: Arc<Carrier>,
+    pub(crate) protocol: auto::Builder<TokioExecutor>,
+    pub(crate) certificate: Option<Certificate>,
+    /// `privacy.client_ip`, which a reload may change.
+    pub(crate) client_ip: Arc<ArcSwap<ClientIp>>,
+}
+
+/// How many listening sockets, and thereby runtimes, there are to be.
+pub(crate) fn count(proxy: &mcpmeter_config::Proxy) -> usize {
+    match proxy.runtime {
+        Runtime::PerCore => threads(proxy),
+        Runtime::Shared => 1,
+    }
+}
+
+fn threads(proxy: &mcpmeter_config::Proxy) -> usize {
+    match proxy.workers {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    }
+}
+
+impl Worker {
+    /// Starts the worker on a thread of its own; the thread ends when everything it carried has ended.
+    pub(crate) fn start(self, number: usize, proxy: &mcpmeter_config::Proxy) -> io::Result<JoinHandle<()>> {
+        let runtime = build_runtime(number, proxy)?;
+        thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            runtime.block_on(self.run());
+        })
+    }
+
+    async fn run(self) {
+        let Self { listener, carrier, protocol, certificate, client_ip } = self;
+        let listener = match AsyncListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%error, "cannot listen"),
+        };
+        let connections = Connections {
+            carrier: Arc::clone(&carrier),
+            protocol: Arc::new(protocol),
+            certificate,
+            client_ip,
+        };
+        let mut sweep = tokio::time::interval(SWEEP);
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => connections.begin(stream),
+                    Err(error) => pause_accepting(&error).await,
+                },
+                _ = sweep.tick() => carrier.pool.close_idle(),
+                () = carrier.stopping.drained() => break,
+            }
+        }
+        // What the kernel has accepted for us already was promised to be served.
+        while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+            connections.begin(stream);
+        }
+        drop(listener);
+        carrier.stopping.aborted().await;
+        carrier.pool.close();
+        carrier.tasks.wait(LAST_TASKS).await;
+    }
+}
+
+/// Only a lack of descriptors or memory makes accepting fail for longer than one connection.
+async fn pause_accepting(error: &io::Error) {
+    if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+        warn!(%error, "cannot accept a connection; trying again");
+        tokio::time::sleep(BREATHE).await;
+    }
+}
+
+struct Connections {
+    carrier: Arc<Carrier>,
+    protocol: Arc<auto::Builder<TokioExecutor>>,
+    certificate: Option<Certificate>,
+    client_ip: Arc<ArcSwap<ClientIp>>,
+}
+
+impl Connections {
+    /// Serves an accepted connection in a task of its own.
+    fn begin(&self, stream: TcpStream) {
+        set_options(&stream);
+        let mode = **self.client_ip.load();
+        let client_ip = stream.peer_addr().ok().and_then(|peer| client_ip::minimise(peer.ip(), mode));
+        let (carrier, protocol) = (Arc::clone(&self.carrier), Arc::clone(&self.protocol));
+        let ongoing = carrier.activity.begin(Kind::Connection);
+        match self.certificate.clone() {
+            None => self.carrier.tasks.spawn(async move {
+                connection::serve(stream, &protocol, carrier, client_ip).await;
+                drop(ongoing);
+            }),
+            Some(certificate) => self.carrier.tasks.spawn(async move {
+                // A failed handshake is the client's affair and is said to it by TLS.
+                if let Ok(stream) = certificate.accept(stream).await {
+                    connection::serve(stream, &protocol, carrier, client_ip).await;
+                }
+                drop(ongoing);
+            }),
+        }
+    }
+}
+
+fn build_runtime(number: usize, proxy: &mcpmeter_config::Proxy) -> io::Result<TokioRuntime> {
+    let mut builder = match proxy.runtime {
+        Runtime::PerCore => Builder::new_current_thread(),
+        Runtime::Shared => {
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads(threads(proxy));
+            builder
+        }
+    };
+    builder.thread_name(format!("worker-{number}")).enable_all().build()
+}

@@ -1,0 +1,73 @@
+//! All workers: started together, and stopped together so that no call is cut that could have ended.
+
+use crate::{
+    connection,
+    forward::Carrier,
+    lifecycle::{Activity, Kind, wait_until_settled},
+    running::Running,
+    signal::{Signal, Signals},
+    tasks::Tasks,
+    upstream::Pool,
+    worker::Worker,
+};
+use std::{io, net::TcpListener, sync::Arc, thread::JoinHandle, time::Duration};
+use tracing::{info, warn};
+
+/// The threads that carry traffic.
+pub(crate) struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    pub(crate) activity: Vec<Arc<Activity>>,
+}
+
+impl Workers {
+    /// One worker per listening socket.
+    pub(crate) fn start(
+        listeners: Vec<TcpListener>,
+        running: &Running,
+        limits: &mcpmeter_config::Proxy,
+    ) -> io::Result<Self> {
+        let mut workers = Self { threads: Vec::new(), activity: Vec::new() };
+        for (number, listener) in listeners.into_iter().enumerate() {
+            let activity = Arc::<Activity>::default();
+            let carrier = Arc::new(Carrier {
+                routes: Arc::clone(&running.routes),
+                journal: running.journal.clone(),
+                clock: running.clock,
+                pool: Pool::new(running.clock),
+                tasks: Tasks::default(),
+                stopping: running.stopping.clone(),
+                activity: Arc::clone(&activity),
+                checks_host: limits.listen.ip().is_loopback(),
+            });
+            let protocol = connection::protocol(limits);
+            let (certificate, client_ip) = (running.certificate.clone(), Arc::clone(&running.client_ip));
+            let worker = Worker { listener, carrier, protocol, certificate, client_ip };
+            workers.threads.push(worker.start(number, limits)?);
+            workers.activity.push(activity);
+        }
+        Ok(workers)
+    }
+
+    /// Exchanges that owe an answer.
+    fn owed(&self) -> i64 {
+        self.activity.iter().map(|activity| activity.count(Kind::Exchange)).sum()
+    }
+
+    /// Stops accepting, lets calls end up to `limit` or a second signal, cuts what is left.
+    pub(crate) async fn stop(self, running: &Running, limit: Duration, signals: &mut Signals) {
+        info!(calls = self.owed(), "stopping");
+        running.stopping.drain();
+        tokio::select! {
+            settled = wait_until_settled(limit, || self.owed() > 0 || running.open_calls() > 0) => if !settled {
+                warn!(calls = self.owed(), "not all calls have ended in time; they are cut");
+            },
+            Signal::Stop = signals.next() => warn!(calls = self.owed(), "told again to stop; open calls are cut"),
+        }
+        running.stopping.abort();
+        let join = || self.threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count();
+        match tokio::task::spawn_blocking(join).await {
+            Ok(0) => {}
+            panicked => warn!(?panicked, "a worker ended with a panic"),
+        }
+    }
+}

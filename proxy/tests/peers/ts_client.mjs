@@ -1,0 +1,129 @@
+// A client on the official TypeScript SDKs that holds one conversation and prints one JSON object per step:
+//
+//   node ts_client.mjs URL streamable|sse|modern|auto [--conversation NAME|JSON] [--user-agent X] [--header 'K: V']...
+//
+// streamable and sse use SDK 1.x (initialize; Streamable HTTP or the HTTP+SSE transport of 2024-11-05);
+// modern (2026-07-28 or nothing) and auto (probe, then fall back) use SDK 2.x. Conversations are in
+// conversations.json; JSON is one of that shape. Exit code 0 only if every answer is one the conversation allows;
+// a last line {"step":"failed","message":…} if there was no conversation or it broke off.
+
+import { readFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+
+const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+        conversation: { type: 'string', default: 'fixture' },
+        'user-agent': { type: 'string' },
+        header: { type: 'string', multiple: true, default: [] },
+    },
+});
+const [url, mode] = positionals;
+if (!['streamable', 'sse', 'modern', 'auto'].includes(mode)) {
+    console.error('usage: node ts_client.mjs URL streamable|sse|modern|auto [--conversation NAME|JSON] [--user-agent X] [--header K:V]');
+    process.exit(2);
+}
+
+const say = (step) => console.log(JSON.stringify(step));
+
+function conversation(name) {
+    if (name.startsWith('{')) return JSON.parse(name);
+    const all = JSON.parse(readFileSync(new URL('conversations.json', import.meta.url), 'utf8'));
+    if (!all[name]) throw new Error(`conversations.json has no ${name}`);
+    return all[name];
+}
+
+function headers() {
+    const given = values.header.map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 1).trim()]);
+    if (values['user-agent']) given.push(['User-Agent', values['user-agent']]);
+    return Object.fromEntries(given);
+}
+
+async function connect() {
+    const identity = { name: 'ts-peer', version: '1.0.0' };
+    const options = { requestInit: { headers: headers() } };
+    if (mode === 'modern' || mode === 'auto') {
+        const { Client, StreamableHTTPClientTransport } = await import('@modelcontextprotocol/client');
+        const versionNegotiation = { mode: mode === 'auto' ? 'auto' : { pin: '2026-07-28' } };
+        const client = new Client(identity, { versionNegotiation });
+        await client.connect(new StreamableHTTPClientTransport(new URL(url), options));
+        return { client, protocol: client.getNegotiatedProtocolVersion() };
+    }
+    const { Client } = await import('@modelcontextprotocol/sdk/client/index.js');
+    const client = new Client(identity);
+    const transport = await (mode === 'sse' ? sseTransport(options) : streamableTransport(options));
+    let protocol;
+    const remember = transport.setProtocolVersion?.bind(transport);
+    transport.setProtocolVersion = (version) => remember?.((protocol = version));
+    await client.connect(transport);
+    return { client, transport, protocol };
+}
+
+async function streamableTransport(options) {
+    const { StreamableHTTPClientTransport } = await import('@modelcontextprotocol/sdk/client/streamableHttp.js');
+    return new StreamableHTTPClientTransport(new URL(url), options);
+}
+
+async function sseTransport(options) {
+    const { SSEClientTransport } = await import('@modelcontextprotocol/sdk/client/sse.js');
+    return new SSEClientTransport(new URL(url), options);
+}
+
+async function call(client, { tool, arguments: args, progress }) {
+    let seen = 0;
+    const options = progress ? { onprogress: () => seen++ } : {};
+    const request = { name: tool, arguments: args };
+    try {
+        // The second argument was the result's schema in 1.x and is gone in 2.x.
+        const isV1 = mode === 'streamable' || mode === 'sse';
+        const result = await (isV1 ? client.callTool(request, undefined, options) : client.callTool(request, options));
+        // With SDK 1.x `seen` may be one short: it drops progress that arrives together with the answer.
+        const text = result.content.map((part) => part.text ?? '').join('');
+        return { step: 'call', tool, outcome: result.isError ? 'tool_error' : 'ok', text, progress: seen };
+    } catch (error) {
+        return { step: 'call', tool, ...failure(error), progress: seen };
+    }
+}
+
+/** A JSON-RPC error, or an HTTP answer that held none. Anything else is not an answer and ends the conversation. */
+function failure(error) {
+    const http = { StreamableHTTPError: error.code, SdkHttpError: error.status }[error.constructor.name];
+    if (http !== undefined) return { outcome: 'http_error', status: http, message: error.message };
+    if (typeof error.code !== 'number') throw error;
+    return { outcome: 'rpc_error', code: error.code, message: error.message };
+}
+
+function complaint(expected, seen) {
+    if (!expected.outcomes.includes(seen.outcome)) return `${seen.tool}: ${seen.outcome}, not ${expected.outcomes.join(' or ')}`;
+    if (expected.text !== undefined && seen.text !== undefined && expected.text !== seen.text) {
+        return `${seen.tool}: text ${JSON.stringify(seen.text)}`;
+    }
+    return undefined;
+}
+
+async function converse() {
+    const { tools, calls } = conversation(values.conversation);
+    const { client, transport, protocol } = await connect();
+    say({ step: 'connect', protocol, server: client.getServerVersion()?.name });
+    const listed = (await client.listTools()).tools.map((tool) => tool.name);
+    say({ step: 'list', tools: listed });
+    const complaints = tools.filter((tool) => !listed.includes(tool)).map((tool) => `tools/list has no ${tool}`);
+    for (const expected of calls) {
+        const seen = await call(client, expected);
+        say(seen);
+        complaints.push(complaint(expected, seen));
+    }
+    await transport?.terminateSession?.();
+    await client.close();
+    say({ step: 'close' });
+    return complaints.filter(Boolean);
+}
+
+try {
+    const complaints = await converse();
+    for (const words of complaints) console.error(words);
+    process.exitCode = complaints.length ? 1 : 0;
+} catch (error) {
+    say({ step: 'failed', message: `${error.message}` });
+    process.exit(1);
+}
