@@ -1,0 +1,165 @@
+//! Who is measured, as data: a contender is started in a directory of its own, has an address, perhaps a process tree
+//! whose CPU counts, and perhaps books that must tell of every call. One file each below.
+
+mod direct;
+mod mcpmeter;
+mod nginx;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::connection::Target;
+use crate::process::{Process, ProcessError};
+
+/// The contender all ratios are taken to.
+pub(crate) const BASELINE: &str = "nginx";
+
+/// The contender whose latency is the floor.
+pub(crate) const FLOOR: &str = "direct";
+
+/// The path prefix under which every proxy serves the upstream.
+const ROUTE: &str = "bench";
+
+/// `/<ROUTE>/mcp`, rewritten to the upstream's `/mcp`.
+const ROUTED_PATH: &str = "/bench/mcp";
+
+/// The kinds `--contenders` knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    /// No proxy at all.
+    Direct,
+    /// nginx as a plain reverse proxy, with its access log.
+    Nginx,
+    /// mcpmeter, recording into its embedded store.
+    Mcpmeter,
+}
+
+/// mcpmeter's runtime layouts, for `--mcpmeter-runtime`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Runtime {
+    /// One single-threaded runtime per core.
+    PerCore,
+    /// One runtime over all cores.
+    Shared,
+}
+
+impl Runtime {
+    /// The word of the configuration.
+    fn word(self) -> &'static str {
+        match self {
+            Self::PerCore => "per_core",
+            Self::Shared => "shared",
+        }
+    }
+}
+
+/// One who is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Contender {
+    /// The upstream without a proxy.
+    Direct,
+    /// nginx.
+    Nginx,
+    /// mcpmeter with a runtime layout, or with its default.
+    Mcpmeter(Option<Runtime>),
+}
+
+/// Why a contender cannot be measured.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ContenderError {
+    /// Its program is not installed.
+    #[error("cannot find {program}: {advice}")]
+    Missing {
+        /// What is missing.
+        program: &'static str,
+        /// How to get it.
+        advice: String,
+    },
+    /// Its process did not start or stop as it should.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// Its directory, port or configuration could not be made.
+    #[error("cannot prepare a contender")]
+    Prepare(#[from] io::Error),
+    /// Its rows could not be counted.
+    #[error("cannot count the rows of mcpmeter's store")]
+    Rows(#[from] rusqlite::Error),
+}
+
+/// A contender that can be called.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// Where to call it.
+    pub(crate) target: Target,
+    /// None if there is no proxy.
+    process: Option<Process>,
+    /// The SQLite file with a row per call, if it keeps one.
+    books: Option<PathBuf>,
+}
+
+impl Contender {
+    /// Those that `kinds` and `runtimes` name, in that order.
+    pub(crate) fn choose(kinds: &[Kind], runtimes: &[Runtime]) -> Vec<Self> {
+        let expand = |kind: &Kind| match kind {
+            Kind::Direct => vec![Self::Direct],
+            Kind::Nginx => vec![Self::Nginx],
+            Kind::Mcpmeter if runtimes.is_empty() => vec![Self::Mcpmeter(None)],
+            Kind::Mcpmeter => runtimes.iter().map(|runtime| Self::Mcpmeter(Some(*runtime))).collect(),
+        };
+        kinds.iter().flat_map(expand).collect()
+    }
+
+    /// What the tables call it.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Direct => FLOOR.into(),
+            Self::Nginx => BASELINE.into(),
+            Self::Mcpmeter(None) => "mcpmeter".into(),
+            Self::Mcpmeter(Some(runtime)) => format!("mcpmeter-{}", runtime.word()),
+        }
+    }
+
+    /// Its version, as it says itself; none if there is no program.
+    pub(crate) fn version(self) -> Result<Option<String>, ContenderError> {
+        match self {
+            Self::Direct => Ok(None),
+            Self::Nginx => nginx::read_version().map(Some),
+            Self::Mcpmeter(_) => mcpmeter::read_version().map(Some),
+        }
+    }
+
+    /// Starts it before `upstream`, with its files in `directory`, and waits until it can be called.
+    pub(crate) fn start(self, upstream: SocketAddr, directory: &Path) -> Result<Running, ContenderError> {
+        match self {
+            Self::Direct => Ok(direct::start(upstream)),
+            Self::Nginx => nginx::start(upstream, directory),
+            Self::Mcpmeter(runtime) => mcpmeter::start(upstream, directory, runtime),
+        }
+    }
+}
+
+impl Running {
+    /// The root of the process tree whose CPU counts.
+    pub(crate) fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    /// Stops it; then the rows in its books, if it keeps any.
+    pub(crate) fn finish(self) -> Result<Option<u64>, ContenderError> {
+        if let Some(process) = self.process {
+            process.stop()?;
+        }
+        Ok(self.books.as_deref().map(mcpmeter::count_rows).transpose()?)
+    }
+}
+
+/// The first of `candidates` that answers `argument` with success, and what it printed.
+fn ask_program(candidates: &[PathBuf], argument: &str) -> Option<(PathBuf, String)> {
+    candidates.iter().find_map(|candidate| {
+        let output = std::process::Command::new(candidate).arg(argument).output().ok()?;
+        let text = [output.stdout, output.stderr].concat();
+        output.status.success().then(|| (candidate.clone(), String::from_utf8_lossy(&text).trim().to_owned()))
+    })
+}
