@@ -182,3 +182,79 @@ fn a_key_repeated_for_ever_costs_no_memory() {
     assert_eq!(message.method().map(str::len), Some(250));
     assert!(message.arena.capacity() <= 256 << 10, "{}", message.arena.capacity());
 }
+
+/// A small reproducible source of noise (xorshift64).
+struct Noise(u64);
+
+impl Noise {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit as u64) as usize
+    }
+}
+
+#[test]
+fn nonsense_never_panics_and_reads_the_same_in_any_chunking() {
+    const PIECES: [&str; 26] = [
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"",
+        "\\",
+        "\\u00",
+        "\\ud83d",
+        "\"id\":",
+        "\"method\":",
+        "\"params\":",
+        "\"name\":",
+        "\"result\":",
+        "\"error\":",
+        "\"content\":[",
+        "\"text\":",
+        "\"_meta\":{",
+        "1",
+        "null",
+        "true",
+        " ",
+        "ä",
+        "\u{feff}",
+        "\0",
+    ];
+    let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
+    for _ in 0..20_000 {
+        let document: String = (0..noise.below(40)).map(|_| PIECES[noise.below(PIECES.len())]).collect();
+        let whole = scan_in_chunks(document.as_bytes(), document.len().max(1));
+        let chunk = 1 + noise.below(5);
+        assert_eq!(scan_in_chunks(document.as_bytes(), chunk), whole, "{document} in chunks of {chunk}");
+    }
+}
+
+#[test]
+fn what_serde_json_accepts_is_read_as_serde_json_reads_it() {
+    const VALUES: [&str; 9] =
+        ["1", "\"a\\u0062\"", "null", "true", "[]", "{}", "[1,{\"id\":9}]", "{\"method\":\"x\"}", "-1.5e3"];
+    const KEYS: [&str; 7] = ["id", "method", "params", "result", "error", "jsonrpc", "\\u0069d"];
+    let mut noise = Noise(7);
+    for _ in 0..20_000 {
+        let members: Vec<_> = (0..noise.below(6))
+            .map(|_| format!("\"{}\" : {}", KEYS[noise.below(KEYS.len())], VALUES[noise.below(VALUES.len())]))
+            .collect();
+        let document = format!("{{{}}}", members.join(" ,\n"));
+        let expected: serde_json::Value = serde_json::from_str(&document).expect("valid");
+        let scanner = message_of(&document);
+        let message = scanner.single_message().expect("over");
+        assert_eq!(message.method(), expected["method"].as_str(), "{document}");
+        assert_eq!(message.bytes, document.len() as u64, "{document}");
+        let id = expected.get("id").map_or(IdToken::Missing, |id| match id {
+            serde_json::Value::String(text) => IdToken::Text(text.as_bytes().into()),
+            serde_json::Value::Number(number) => IdToken::from_scalar(number.to_string().as_bytes()),
+            _ => IdToken::Missing,
+        });
+        assert_eq!(message.id(), id, "{document}");
+    }
+}

@@ -51,10 +51,10 @@ impl Scanner {
             _ => {}
         }
         match end {
+            // Nothing may be consumed here, but then the state has changed, and the next one does.
             Some(end) => {
                 self.state = self.state_inside();
-                // A stray quote must not be taken for a token of no length for ever.
-                (end.max(usize::from(input[end] == b'"')), false)
+                (end, false)
             }
             None => (input.len(), false),
         }
