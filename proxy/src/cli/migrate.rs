@@ -32,17 +32,17 @@ impl Migrate {
                 Failure::failed("", &error)
             }
         })?;
-        let (to, partitions) = (migration.to, migration.partitions);
+        let to = migration.to;
         if self.json {
-            println!("{}", serde_json::json!({ "from": migration.from, "to": to, "partitions": partitions }));
+            println!("{}", serde_json::json!({ "from": migration.from, "to": to }));
             return Ok(());
         }
         match migration.from {
             Some(from) if from == to => {
-                println!("schema version {to}: up to date, {partitions} new partitions")
+                println!("schema version {to}: up to date")
             }
-            Some(from) => println!("schema version {from} -> {to}, {partitions} new partitions"),
-            None => println!("schema version {to} created, {partitions} partitions"),
+            Some(from) => println!("schema version {from} -> {to}"),
+            None => println!("schema version {to} created"),
         }
         Ok(())
     }
