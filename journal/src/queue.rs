@@ -25,7 +25,7 @@ impl Queue {
         // Counted before it can be taken, so that no snapshot finds more taken than finished.
         ledger.count_finished();
         if self.records.push(record).is_err() {
-            
+            ledger.count_lost(LossReason::QueueFull, 1);
         }
     }
 
