@@ -29,9 +29,9 @@ pub const REFERENCE: &str = include_str!("../mcpmeter.toml");
 /// The shortest file that works.
 pub const MINIMAL: &str = include_str!("../minimal.toml");
 
-/// Everything mcpmeter is told. One that came out of [`load`] is valid; there is nothing left to check.
+/// Everything mcpmeter is told. One that came out of [`load()`] is valid; there is nothing left to check.
 ///
-/// The default has no route, which [`load`] would refuse; it is a start for programs that add their own.
+/// The default has no route, which [`load()`] would refuse; it is a start for programs that add their own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// Where MCP clients connect, and with which limits.

@@ -4,26 +4,25 @@
 //! look-up or a move, never across a body or a wait; an exchange that names no session takes none. The tables
 //! are bounded: beyond their limit the conversation that was idle longest is forgotten, its open calls ended.
 
+mod table;
+
+pub(crate) use table::Conversations;
+
 use crate::{
     call::{Text, Tick},
     correlator::{OpenCall, OpenCalls},
     jsonrpc::IdToken,
-    word::{MatchKind, StatusDetail},
+    word::{MatchKind, Status, StatusDetail},
 };
 use sha2::{Digest, Sha256};
 use std::{
-    collections::{HashMap, VecDeque},
-    hash::{BuildHasher, RandomState},
+    collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-/// Conversations that one table of one instance remembers.
-const MAX_CONVERSATIONS: usize = 16_384;
-/// Tables are cut into parts with a lock each, so that cores rarely meet.
-const SHARDS: usize = 16;
 /// Cancellations remembered per conversation; an older one's call has long ended.
 const MAX_CANCELS: usize = 64;
 /// How long an answer can be fetched by resuming its stream, in nanoseconds.
@@ -61,6 +60,9 @@ struct State {
     streams: u32,
     /// Answers that may still come on a resumed stream.
     detached: Vec<Detached>,
+    /// Set when it is in no table any more, so that nobody would ever ask for what is put here: how the calls end
+    /// that were open in it.
+    ended: Option<Status>,
     cancels: VecDeque<(IdToken, Tick)>,
 }
 
@@ -89,9 +91,15 @@ impl Conversation {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A call whose answer will come on the conversation's stream.
-    pub(crate) fn push_open(&self, call: OpenCall) {
-        self.state().open.push(call);
+    /// A call whose answer will come on the conversation's stream. Given back if the conversation has ended, with
+    /// the status that such a call gets.
+    pub(crate) fn push_open(&self, call: OpenCall) -> Result<(), (OpenCall, Status)> {
+        let mut state = self.state();
+        if let Some(status) = state.ended {
+            return Err((call, status));
+        }
+        state.open.push(call);
+        Ok(())
     }
 
     /// The call that an answer on the conversation's stream ends.
@@ -147,9 +155,15 @@ impl Conversation {
         self.cancels_seen.load(Ordering::Acquire) && self.state().cancels.iter().any(|(open, _)| open == id)
     }
 
-    /// Keeps the calls of a stream that ended, in case it is resumed.
-    pub(crate) fn detach(&self, detached: Detached) {
-        self.state().detached.push(detached);
+    /// Keeps the calls of a stream that ended, in case it is resumed. Given back if the conversation has ended, for
+    /// a client closes its streams and deletes its session in either order.
+    pub(crate) fn detach(&self, mut detached: Detached) -> Result<(), (Vec<OpenCall>, Status)> {
+        let mut state = self.state();
+        if let Some(status) = state.ended {
+            return Err((detached.calls.take_all(), status));
+        }
+        state.detached.push(detached);
+        Ok(())
     }
 
     /// The calls of the newest ended stream that emitted the event, or else of all ended ones (rule 5).
@@ -166,9 +180,10 @@ impl Conversation {
         all
     }
 
-    /// The conversation is over: everything that was open in it.
-    fn take_everything(&self) -> Vec<OpenCall> {
+    /// The conversation is over: everything that was open in it. Calls that come later end with the status.
+    fn take_everything(&self, status: Status) -> Vec<OpenCall> {
         let mut state = self.state();
+        state.ended = Some(status);
         let mut calls = state.open.take_all();
         calls.extend(state.detached.drain(..).flat_map(|mut detached| detached.calls.take_all()));
         calls
@@ -192,104 +207,6 @@ impl Conversation {
             .extend(open.take_where(cancelled).into_iter().map(|call| (call, StatusDetail::CancelNotified)));
         expired
     }
-}
-
-type Shard = HashMap<Box<[u8]>, Arc<Conversation>>;
-
-/// A bounded table of conversations by their key.
-#[derive(Debug)]
-pub(crate) struct Conversations {
-    shards: [Mutex<Shard>; SHARDS],
-    hasher: RandomState,
-    len: AtomicUsize,
-}
-
-impl Default for Conversations {
-    fn default() -> Self {
-        Self { shards: Default::default(), hasher: RandomState::new(), len: AtomicUsize::new(0) }
-    }
-}
-
-impl Conversations {
-    fn shard(&self, key: &[u8]) -> MutexGuard<'_, Shard> {
-        let shard = self.hasher.hash_one(key) as usize % SHARDS;
-        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The conversation with this key, if there is one. Costs no lock while the table is empty.
-    pub(crate) fn get(&self, key: &[u8], now: Tick) -> Option<Arc<Conversation>> {
-        if self.len.load(Ordering::Acquire) == 0 {
-            return None;
-        }
-        let found = self.shard(key).get(key).map(Arc::clone)?;
-        found.last_seen.store(now.0, Ordering::Relaxed);
-        Some(found)
-    }
-
-    /// The conversation with this key, made if need be; and the calls of one that had to make room.
-    pub(crate) fn get_or_insert(&self, key: &[u8], now: Tick) -> (Arc<Conversation>, Vec<OpenCall>) {
-        let mut shard = self.shard(key);
-        if let Some(found) = shard.get(key) {
-            found.last_seen.store(now.0, Ordering::Relaxed);
-            return (Arc::clone(found), Vec::new());
-        }
-        let forgotten =
-            if shard.len() >= MAX_CONVERSATIONS / SHARDS { forget_oldest(&mut shard) } else { None };
-        let conversation = Arc::new(Conversation::new(key, now));
-        shard.insert(key.into(), Arc::clone(&conversation));
-        if forgotten.is_none() {
-            self.len.fetch_add(1, Ordering::Release);
-        }
-        (conversation, forgotten.map(|forgotten| forgotten.take_everything()).unwrap_or_default())
-    }
-
-    /// Forgets a conversation and gives back what was open in it.
-    pub(crate) fn remove(&self, key: &[u8]) -> Vec<OpenCall> {
-        let removed = self.shard(key).remove(key);
-        let Some(removed) = removed else { return Vec::new() };
-        self.len.fetch_sub(1, Ordering::Release);
-        removed.take_everything()
-    }
-
-    /// Forgets a legacy conversation unless a stream of it is still there.
-    pub(crate) fn remove_without_streams(&self, key: &[u8]) -> Vec<OpenCall> {
-        let has_stream = self.shard(key).get(key).is_some_and(|conversation| conversation.has_stream());
-        if has_stream { Vec::new() } else { self.remove(key) }
-    }
-
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.len.load(Ordering::Acquire)
-    }
-
-    /// Calls whose answers are to come on a stream that is there.
-    pub(crate) fn open_calls(&self) -> usize {
-        self.all().iter().map(|conversation| conversation.state().open.len()).sum()
-    }
-
-    /// The calls whose time has run out.
-    pub(crate) fn take_expired(&self, now: Tick) -> Vec<(OpenCall, StatusDetail)> {
-        self.all().iter().flat_map(|conversation| conversation.take_expired(now)).collect()
-    }
-
-    /// Everything that is open, because the proxy stops.
-    pub(crate) fn take_everything(&self) -> Vec<OpenCall> {
-        self.all().iter().flat_map(|conversation| conversation.take_everything()).collect()
-    }
-
-    fn all(&self) -> Vec<Arc<Conversation>> {
-        let lock = |shard: &Mutex<Shard>| -> Vec<_> {
-            shard.lock().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect()
-        };
-        self.shards.iter().flat_map(lock).collect()
-    }
-}
-
-fn forget_oldest(shard: &mut Shard) -> Option<Arc<Conversation>> {
-    let oldest =
-        shard.iter().min_by_key(|(_, conversation)| conversation.last_seen.load(Ordering::Relaxed))?;
-    let key = oldest.0.clone();
-    shard.remove(&key)
 }
 
 /// The first 128 bits of the SHA-256 of something that must not be kept, as 32 hexadecimal digits.

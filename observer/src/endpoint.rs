@@ -107,7 +107,8 @@ impl EndpointPatch {
         self.held.extend_from_slice(&frame);
         let over = first_event_end(&self.held);
         if over.is_none() && self.held.len() < MAX_HELD && may_be_endpoint(&self.held) {
-            return Bytes::new();
+            // Comments are all that keeps a client from giving up on a stream on which nothing happens.
+            return self.held.split_to(leading_comments(&self.held)).freeze();
         }
         self.done = true;
         let held = self.held.split().freeze();
@@ -152,6 +153,18 @@ impl EndpointPatch {
         let reference = str::from_utf8(&event[value.clone()]).ok()?;
         Some((value, self.mount.map_reference(reference)?))
     }
+}
+
+/// How long the whole lines at the beginning are of which no event is made: comments, `retry`, blank ones.
+fn leading_comments(held: &[u8]) -> usize {
+    let is_idle = |line: &&[u8]| {
+        let Some((b'\n' | b'\r', text)) = line.split_last() else { return false };
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        let name = text.split(|byte| *byte == b':').next().unwrap_or(text);
+        !matches!(name, b"data" | b"event" | b"id")
+    };
+    let lines = held.split_inclusive(|byte| matches!(byte, b'\n' | b'\r'));
+    lines.take_while(is_idle).map(<[u8]>::len).sum()
 }
 
 /// Where the first event ends: behind the blank line that ends it. Comments alone are no event.
@@ -236,6 +249,16 @@ mod tests {
         }
         let rooted = "event: endpoint\ndata: /messages\n\n";
         assert_eq!(patch(&mount("", ""), rooted), rooted);
+    }
+
+    #[test]
+    fn comments_are_not_held_back_and_the_endpoint_behind_them_is_changed() {
+        let mut patch = EndpointPatch::new(mount("/py", ""));
+        for part in ["\u{feff}: hi\n", "\r\n", "retry: 5\n\n", ": ping\n\n"] {
+            assert_eq!(patch.patch(Bytes::from_static(part.as_bytes())), part);
+        }
+        assert_eq!(patch.patch(Bytes::from_static(b": a\nevent: endpoint\n")), ": a\n");
+        assert_eq!(patch.patch(Bytes::from_static(b"data: /m\n\n")), "event: endpoint\ndata: /py/m\n\n");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::{
     instance::{Head, Instance},
     jsonrpc::{IdToken, Scanner},
     reader::Reader,
+    word::Status,
 };
 use facts::Facts;
 use http::Method;
@@ -135,7 +136,7 @@ impl Exchange {
         } else if let Some(id) = &self.facts.session_id {
             let (session, forgotten) = self.instance.sessions.get_or_insert(id.as_bytes(), now);
             self.session = Some(session);
-            self.end_session_calls(forgotten, now);
+            self.end_session_calls(forgotten, Status::UpstreamError, now);
         }
     }
 
@@ -183,17 +184,24 @@ impl Exchange {
         answered_at: Option<Tick>,
         end: impl FnOnce(OpenCall) -> Box<CallRecord>,
     ) {
+        self.complete(&mut call);
+        self.finished.push(Finished { record: end(call), answered_at });
+    }
+
+    /// Tells a call what this exchange has seen of it. The head and the first event that count are those of the
+    /// exchange that the call was asked on, not of a stream resumed later.
+    fn complete(&self, call: &mut OpenCall) {
         let answer = &self.answer;
         let record = &mut call.record;
         record.http_status = answer.status.or(record.http_status);
         record.cancel_requested = self.session.as_ref().is_some_and(|session| session.is_cancelled(&call.id));
         if !matches!(self.role, Role::LegacyStream { .. }) {
-            record.ttfb_us = answer.head_at.map(|at| at.micros_since(call.asked_at));
-            record.first_event_us = answer.first_event_at.map(|at| at.micros_since(call.asked_at));
+            let since_asked = |at: Tick| at.micros_since(call.asked_at);
+            record.ttfb_us = record.ttfb_us.or(answer.head_at.map(since_asked));
+            record.first_event_us = record.first_event_us.or(answer.first_event_at.map(since_asked));
             record.http_request_bytes = Some(record.http_request_bytes.unwrap_or(self.asked.bytes));
             record.http_response_bytes = Some(answer.bytes);
         }
-        self.finished.push(Finished { record: end(call), answered_at });
     }
 }
 

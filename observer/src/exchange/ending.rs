@@ -81,7 +81,11 @@ impl Exchange {
     fn close_stream(&mut self, ending: &Ending<'_>, now: Tick) {
         let Role::LegacyStream { conversation, endpoint } = &self.role else { return };
         let mut calls = conversation.close_stream();
-        calls.extend(self.instance.endpoints.remove_without_streams(endpoint.as_bytes()));
+        let status = match ending {
+            Ending::ClientLeft => Status::Cancelled,
+            _ => Status::UpstreamError,
+        };
+        calls.extend(self.instance.endpoints.remove_without_streams(endpoint.as_bytes(), status));
         let outcome = match ending {
             Ending::ClientLeft => Outcome::new(Status::Cancelled, StatusDetail::SessionEnded, Origin::Client),
             Ending::Stopped => {
@@ -103,14 +107,17 @@ impl Exchange {
             match self.outcome_of(&call, ending) {
                 Some(outcome) => self.finish(call, None, |call| call.finish(outcome, now)),
                 None => {
-                    call.record.http_request_bytes = Some(self.asked.bytes);
+                    self.complete(&mut call);
                     detached.push(call);
                 }
             }
         }
         if let Some(session) = self.session.as_ref().filter(|_| !detached.is_empty()) {
             let event_ids = std::mem::take(&mut self.answer.event_ids);
-            session.detach(Detached { calls: detached, event_ids, since: now });
+            let refused = session.detach(Detached { calls: detached, event_ids, since: now });
+            if let Err((calls, status)) = refused {
+                self.end_session_calls(calls, status, now);
+            }
         }
     }
 

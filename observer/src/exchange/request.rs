@@ -75,7 +75,11 @@ impl Exchange {
                 call.record.transport_type = Transport::Sse;
                 call.record.client_transport = Transport::Sse;
                 self.asked.posted.push(call.record.id);
-                conversation.push_open(call);
+                let asked_at = call.asked_at;
+                // The stream may have closed since this POST began; then nobody will answer.
+                if let Err((call, status)) = conversation.push_open(call) {
+                    self.end_session_calls(vec![call], status, asked_at);
+                }
             }
             _ => self.open.push(call),
         }

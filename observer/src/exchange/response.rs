@@ -1,7 +1,7 @@
 //! The response's side of an exchange: from its messages to finished calls.
 
 use super::{
-    Exchange, Role,
+    Exchange, Finished, Role,
     facts::{hash_event_id, session_id},
 };
 use crate::{
@@ -52,7 +52,7 @@ impl Exchange {
         if let (Some(id), Role::Post) = (session_id(headers), &self.role) {
             let (session, forgotten) = self.instance.sessions.get_or_insert(id.as_bytes(), now);
             self.session = Some(session);
-            self.end_session_calls(forgotten, now);
+            self.end_session_calls(forgotten, Status::UpstreamError, now);
         }
     }
 
@@ -76,19 +76,22 @@ impl Exchange {
     /// The session is over: by the client's DELETE, or because the server no longer knows it.
     fn end_session(&mut self, now: Tick) {
         if let Some(id) = &self.facts.session_id {
-            let calls = self.instance.sessions.remove(id.as_bytes());
-            self.end_session_calls(calls, now);
+            // Who deletes a session leaves the calls in it.
+            let status = match self.role {
+                Role::Delete => Status::Cancelled,
+                _ => Status::UpstreamError,
+            };
+            let calls = self.instance.sessions.remove(id.as_bytes(), status);
+            self.end_session_calls(calls, status, now);
         }
     }
 
-    pub(super) fn end_session_calls(&mut self, calls: Vec<OpenCall>, now: Tick) {
+    /// Calls that were asked on other exchanges, of a session that is over: this exchange's head, status and bytes
+    /// are not theirs.
+    pub(super) fn end_session_calls(&mut self, calls: Vec<OpenCall>, status: Status, now: Tick) {
         for call in calls {
-            let outcome = crate::outcome::Outcome::new(
-                Status::UpstreamError,
-                StatusDetail::SessionEnded,
-                Origin::Client,
-            );
-            self.finish(call, None, |call| call.finish(outcome, now));
+            let outcome = crate::outcome::Outcome::new(status, StatusDetail::SessionEnded, Origin::Client);
+            self.finished.push(Finished { record: call.finish(outcome, now), answered_at: None });
         }
     }
 
@@ -145,7 +148,7 @@ impl Exchange {
         conversation.open_stream();
         self.session = Some(Arc::clone(&conversation));
         self.role = Role::LegacyStream { conversation, endpoint: endpoint.into() };
-        self.end_session_calls(forgotten, now);
+        self.end_session_calls(forgotten, Status::UpstreamError, now);
     }
 
     fn take_answer(&mut self, message: &Message, framing: Framing, bytes: u64, at: Tick) {

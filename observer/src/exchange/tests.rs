@@ -115,67 +115,29 @@ fn an_sse_answer_ends_with_its_event_not_with_the_stream() {
     assert!(take(&mut exchange).is_empty(), "leaving after the answer changes nothing");
 }
 
+/// A response's HTTP status, content type and body; and the status, code, message and origin of its record.
+type FailureCase =
+    (u16, &'static str, &'static str, Status, Option<&'static str>, Option<&'static str>, Option<Origin>);
+
+#[rustfmt::skip]
+const FAILURES: [FailureCase; 7] = [
+    (200, JSON, r#"{"id":1,"result":{"isError":true,"content":[{"type":"text","text":"boom"}]}}"#,
+        Status::ToolError, None, Some("boom"), Some(Origin::Upstream)),
+    (200, JSON, r#"{"id":1,"error":{"code":-32602,"message":"no such tool"}}"#,
+        Status::RpcError, Some("-32602"), Some("no such tool"), Some(Origin::Client)),
+    (400, JSON, r#"{"id":null,"error":{"code":-32020,"message":"bad header"}}"#,
+        Status::RpcError, Some("-32020"), Some("bad header"), Some(Origin::Upstream)),
+    (500, "text/plain", "oops", Status::HttpError, Some("http_500"), Some("oops"), Some(Origin::Upstream)),
+    (401, "text/plain", "who?", Status::HttpError, Some("http_401"), Some("who?"), Some(Origin::Client)),
+    (200, SSE, ": nothing\n\n",
+        Status::UpstreamError, None, Some("http status 200 without an answer"), Some(Origin::Upstream)),
+    (202, "", "", Status::UpstreamError, None, Some("http status 202 without an answer"), Some(Origin::Upstream)),
+];
+
 #[test]
 fn failures_are_told_apart() {
     let instance = instance();
-    let cases = [
-        (
-            200,
-            JSON,
-            r#"{"id":1,"result":{"isError":true,"content":[{"type":"text","text":"boom"}]}}"#,
-            Status::ToolError,
-            None,
-            Some("boom"),
-            Some(Origin::Upstream),
-        ),
-        (
-            200,
-            JSON,
-            r#"{"id":1,"error":{"code":-32602,"message":"no such tool"}}"#,
-            Status::RpcError,
-            Some("-32602"),
-            Some("no such tool"),
-            Some(Origin::Client),
-        ),
-        (
-            400,
-            JSON,
-            r#"{"id":null,"error":{"code":-32020,"message":"bad header"}}"#,
-            Status::RpcError,
-            Some("-32020"),
-            Some("bad header"),
-            Some(Origin::Upstream),
-        ),
-        (
-            500,
-            "text/plain",
-            "oops",
-            Status::HttpError,
-            Some("http_500"),
-            Some("oops"),
-            Some(Origin::Upstream),
-        ),
-        (401, "text/plain", "who?", Status::HttpError, Some("http_401"), Some("who?"), Some(Origin::Client)),
-        (
-            200,
-            SSE,
-            ": nothing\n\n",
-            Status::UpstreamError,
-            None,
-            Some("http status 200 without an answer"),
-            Some(Origin::Upstream),
-        ),
-        (
-            202,
-            "",
-            "",
-            Status::UpstreamError,
-            None,
-            Some("http status 202 without an answer"),
-            Some(Origin::Upstream),
-        ),
-    ];
-    for (http, content_type, body, status, code, message, origin) in cases {
+    for (http, content_type, body, status, code, message, origin) in FAILURES {
         let mut exchange = post(&instance, &[], CALL);
         respond(&mut exchange, http, content_type, 11);
         exchange.handle_response_data(body.as_bytes(), Tick(12 * MS));
@@ -384,6 +346,38 @@ fn a_detached_call_ends_with_its_session_or_its_time() {
     assert_eq!(expired[0].status_detail, Some(StatusDetail::DetachedExpired));
 }
 
+#[test]
+fn a_call_ends_once_whichever_of_stream_and_session_the_client_closes_first() {
+    let instance = instance();
+    let session = [("mcp-session-id", "s")];
+    let begin_call = || {
+        let mut exchange = post(&instance, &session, CALL);
+        respond(&mut exchange, 200, SSE, 11);
+        exchange.handle_response_data(b"id: 0\ndata: {\"method\":\"m\"}\n\n", Tick(12 * MS));
+        exchange
+    };
+    let delete = || {
+        let mut end = begin(&instance, http::Method::DELETE, "/mcp", &session);
+        respond(&mut end, 202, "", 20);
+        end
+    };
+    let mut stream_first = begin_call();
+    stream_first.handle_client_left(Tick(13 * MS));
+    assert!(take(&mut stream_first).is_empty(), "it could be resumed");
+    let one = only(take(&mut delete()));
+
+    let mut session_first = begin_call();
+    assert!(take(&mut delete()).is_empty());
+    session_first.handle_client_left(Tick(20 * MS));
+    let other = only(take(&mut session_first));
+
+    assert_eq!(one, other);
+    assert_eq!((one.status, one.status_detail), (Status::Cancelled, Some(StatusDetail::SessionEnded)));
+    // Of the exchange that the call was asked on; not of the one that ended its session.
+    assert_eq!((one.http_status, one.ttfb_us, one.first_event_us), (Some(200), Some(1000), Some(2000)));
+    assert_eq!((one.http_request_bytes, one.http_response_bytes), (Some(CALL.len() as u64), Some(28)));
+}
+
 /// A legacy stream that has announced `/messages?s=1`.
 fn legacy_stream(instance: &Arc<Instance>) -> Exchange {
     let mut stream = begin(instance, http::Method::GET, "/sse", &[]);
@@ -444,6 +438,37 @@ fn legacy_calls_end_with_their_post_or_their_stream() {
         (Status::UpstreamError, Some(StatusDetail::SessionEnded))
     );
     assert_eq!(instance.conversations(), 0);
+}
+
+#[test]
+fn a_legacy_call_whose_stream_closes_while_it_is_sent_is_a_record_all_the_same() {
+    let instance = instance();
+    let mut stream = legacy_stream(&instance);
+    let mut exchange = begin(&instance, http::Method::POST, "/messages?s=1", &[]);
+    stream.handle_client_left(Tick(5 * MS));
+    exchange.handle_request_data(CALL.as_bytes(), Tick(10 * MS));
+    exchange.handle_request_end(Tick(10 * MS));
+    let record = only(take(&mut exchange));
+    assert_eq!((record.status, record.status_detail), (Status::Cancelled, Some(StatusDetail::SessionEnded)));
+    respond(&mut exchange, 202, "text/plain", 11);
+    exchange.handle_response_data(b"Accepted", Tick(11 * MS));
+    exchange.handle_response_end(Tick(11 * MS));
+    assert!(take(&mut exchange).is_empty());
+}
+
+#[test]
+fn a_cancelled_legacy_call_waits_a_while_for_its_answer() {
+    let instance = instance();
+    let _stream = legacy_stream(&instance);
+    legacy_post(&instance, CALL);
+    legacy_post(&instance, r#"{"method":"notifications/cancelled","params":{"requestId":1}}"#);
+    assert!(instance.poll_expired(Tick(4_000 * MS)).is_empty());
+    let expired = instance.poll_expired(Tick(6_000 * MS));
+    assert_eq!(expired.len(), 1);
+    assert_eq!(
+        (expired[0].status, expired[0].status_detail, expired[0].cancel_requested),
+        (Status::Cancelled, Some(StatusDetail::CancelNotified), true)
+    );
 }
 
 #[test]

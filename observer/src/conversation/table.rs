@@ -1,0 +1,123 @@
+//! The conversations of one instance, by their key: bounded, and locked in parts. A conversation that leaves the
+//! table has ended, and whatever was open in it ends with it.
+
+use super::Conversation;
+use crate::{
+    call::Tick,
+    correlator::OpenCall,
+    word::{Status, StatusDetail},
+};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// Conversations that one table of one instance remembers.
+const MAX_CONVERSATIONS: usize = 16_384;
+/// Tables are cut into parts with a lock each, so that cores rarely meet.
+const SHARDS: usize = 16;
+
+type Shard = HashMap<Box<[u8]>, Arc<Conversation>>;
+
+/// A bounded table of conversations by their key.
+#[derive(Debug)]
+pub(crate) struct Conversations {
+    shards: [Mutex<Shard>; SHARDS],
+    hasher: RandomState,
+    len: AtomicUsize,
+}
+
+impl Default for Conversations {
+    fn default() -> Self {
+        Self { shards: Default::default(), hasher: RandomState::new(), len: AtomicUsize::new(0) }
+    }
+}
+
+impl Conversations {
+    fn shard(&self, key: &[u8]) -> MutexGuard<'_, Shard> {
+        let shard = self.hasher.hash_one(key) as usize % SHARDS;
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The conversation with this key, if there is one. Costs no lock while the table is empty.
+    pub(crate) fn get(&self, key: &[u8], now: Tick) -> Option<Arc<Conversation>> {
+        if self.len.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let found = self.shard(key).get(key).map(Arc::clone)?;
+        found.last_seen.store(now.0, Ordering::Relaxed);
+        Some(found)
+    }
+
+    /// The conversation with this key, made if need be; and the calls of one that had to make room.
+    pub(crate) fn get_or_insert(&self, key: &[u8], now: Tick) -> (Arc<Conversation>, Vec<OpenCall>) {
+        let mut shard = self.shard(key);
+        if let Some(found) = shard.get(key) {
+            found.last_seen.store(now.0, Ordering::Relaxed);
+            return (Arc::clone(found), Vec::new());
+        }
+        let forgotten =
+            if shard.len() >= MAX_CONVERSATIONS / SHARDS { forget_oldest(&mut shard) } else { None };
+        let conversation = Arc::new(Conversation::new(key, now));
+        shard.insert(key.into(), Arc::clone(&conversation));
+        if forgotten.is_none() {
+            self.len.fetch_add(1, Ordering::Release);
+        }
+        let calls = forgotten.map(|forgotten| forgotten.take_everything(Status::UpstreamError));
+        (conversation, calls.unwrap_or_default())
+    }
+
+    /// Forgets a conversation and gives back what was open in it. Calls that are still being asked in it end with
+    /// the status.
+    pub(crate) fn remove(&self, key: &[u8], status: Status) -> Vec<OpenCall> {
+        let removed = self.shard(key).remove(key);
+        let Some(removed) = removed else { return Vec::new() };
+        self.len.fetch_sub(1, Ordering::Release);
+        removed.take_everything(status)
+    }
+
+    /// Forgets a legacy conversation unless a stream of it is still there.
+    pub(crate) fn remove_without_streams(&self, key: &[u8], status: Status) -> Vec<OpenCall> {
+        let has_stream = self.shard(key).get(key).is_some_and(|conversation| conversation.has_stream());
+        if has_stream { Vec::new() } else { self.remove(key, status) }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Acquire)
+    }
+
+    /// Calls whose answers are to come on a stream that is there.
+    pub(crate) fn open_calls(&self) -> usize {
+        self.all().iter().map(|conversation| conversation.state().open.len()).sum()
+    }
+
+    /// The calls whose time has run out.
+    pub(crate) fn take_expired(&self, now: Tick) -> Vec<(OpenCall, StatusDetail)> {
+        self.all().iter().flat_map(|conversation| conversation.take_expired(now)).collect()
+    }
+
+    /// Everything that is open, because the proxy stops.
+    pub(crate) fn take_everything(&self) -> Vec<OpenCall> {
+        let end = |conversation: &Arc<Conversation>| conversation.take_everything(Status::UpstreamError);
+        self.all().iter().flat_map(end).collect()
+    }
+
+    fn all(&self) -> Vec<Arc<Conversation>> {
+        let lock = |shard: &Mutex<Shard>| -> Vec<_> {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect()
+        };
+        self.shards.iter().flat_map(lock).collect()
+    }
+}
+
+fn forget_oldest(shard: &mut Shard) -> Option<Arc<Conversation>> {
+    let oldest =
+        shard.iter().min_by_key(|(_, conversation)| conversation.last_seen.load(Ordering::Relaxed))?;
+    let key = oldest.0.clone();
+    shard.remove(&key)
+}
