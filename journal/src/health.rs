@@ -14,7 +14,7 @@ pub struct Condition {
     pub ok: bool,
     /// Since when that has been so.
     pub since: SystemTime,
-    /// What was last wrong, without secrets; kept after it is right again.
+    /// What was last wrong, without secrets; kept after it is right again. Absent if nothing ever was.
     pub error: Option<String>,
 }
 
@@ -64,7 +64,9 @@ impl Notice {
 
 impl Condition {
     fn tell(&mut self, result: Result<(), String>) -> bool {
-        let turned = self.ok != result.is_ok();
+        // How the first attempt ends is news, even if it fails.
+        let first = !self.ok && self.error.is_none();
+        let turned = first || self.ok != result.is_ok();
         if turned {
             self.ok = result.is_ok();
             self.since = SystemTime::now();
@@ -73,5 +75,21 @@ impl Condition {
             self.error = Some(error);
         }
         turned
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_failure_is_news_and_the_same_one_again_is_not() {
+        let notice = Notice::new(true);
+        let fail = || notice.tell_postgres(Err("refused".to_owned()));
+        assert_eq!([fail(), fail()], [true, false]);
+        assert_eq!([notice.tell_postgres(Ok(())), notice.tell_postgres(Ok(()))], [true, false]);
+        assert!(fail());
+        let untroubled = Notice::new(true);
+        assert_eq!([untroubled.tell_postgres(Ok(())), untroubled.tell_postgres(Ok(()))], [true, false]);
     }
 }

@@ -66,6 +66,8 @@ pub(crate) struct Writer {
     flushes: Vec<(u64, SyncSender<()>)>,
     /// Deleted from the outbox up to here.
     retired: i64,
+    /// Whether the last attempt to write failed.
+    failing: bool,
     backoff: Backoff,
     _lock: Arc<FileLock>,
 }
@@ -91,6 +93,7 @@ impl Writer {
             given_up: 0,
             flushes: Vec::new(),
             retired: 0,
+            failing: false,
             backoff: Backoff::new(),
             _lock: lock,
         }
@@ -100,15 +103,17 @@ impl Writer {
     pub(crate) fn run(mut self) -> u64 {
         let mut deadline = None;
         loop {
+            // Looked at before the tick, so that a whole tick follows whatever was done before the closing.
+            let closing = self.shared.closing.load(Ordering::Acquire);
             let pause = self.tick();
-            if self.shared.closing.load(Ordering::Acquire) {
+            if closing {
                 let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
                 let late = Instant::now() >= deadline;
-                if late && !self.batch.is_empty() {
+                if late && self.failing {
                     self.give_up();
                 }
                 // Somebody who keeps on handing over records does not keep the process alive.
-                if self.batch.is_empty() && (late || self.shared.queue.len() == 0) {
+                if late || !self.failing && self.shared.queue.len() == 0 {
                     return self.end();
                 }
             }
@@ -123,6 +128,7 @@ impl Writer {
         self.take();
         let full = self.batch.len() == BATCH_RECORDS;
         let written = self.write();
+        self.failing = written.is_err();
         if self.shared.notice.tell_disk(written.as_ref().map(drop).map_err(|error| chain(error))) {
             match &written {
                 Ok(()) => info!("the journal's file can be written again"),
@@ -222,6 +228,9 @@ impl Writer {
             }
             self.given_up += self.batch.len() as u64;
             self.batch.clear();
+        }
+        if self.given_up == 0 {
+            return;
         }
         self.shared.ledger.count_lost(LossReason::DiskError, self.given_up);
         error!(
