@@ -13,7 +13,7 @@ mod tail;
 
 pub(crate) use failure::Failure;
 
-use crate::reload::ConfigOrigin;
+use crate::reload::{self, ConfigOrigin};
 use clap::{Args, Parser, Subcommand};
 use mcpmeter_config::Config;
 use std::{io::IsTerminal, path::PathBuf};
@@ -80,7 +80,7 @@ struct ConfigArgs {
 
 impl ConfigArgs {
     fn origin(&self) -> ConfigOrigin {
-        ConfigOrigin { file: self.config.clone(), flags: Vec::new() }
+        ConfigOrigin { file: self.config.clone(), flags: Vec::new(), seen: reload::stamp(&self.config) }
     }
 
     fn load(&self) -> Result<Config, Failure> {

@@ -3,13 +3,25 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{
-        CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
-    },
+    header::{CONNECTION, HOST, TE},
 };
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// What concerns one connection only. `Expect` is among it because hyper answers the client itself, as soon as
+/// the upstream's connection takes the body.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "expect"
+    )
+}
 
 /// Headers that a peer cannot have dropped by naming them in `Connection`: they are end-to-end, and without
 /// them a request would lose its credentials, its session or its meaning.
@@ -25,13 +37,7 @@ fn is_protected(name: &str) -> bool {
 
 /// Makes a request's headers the upstream's: `host` replaces the client's unless that is to be preserved.
 pub(crate) fn prepare_request(headers: &mut HeaderMap, host: Option<&HeaderValue>) {
-    let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     strip_hop_by_hop(headers);
-    if trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-    }
-    // hyper answers the client itself, as soon as the upstream's connection takes the body.
-    headers.remove(EXPECT);
     if let Some(host) = host {
         headers.insert(HOST, host.clone());
     }
@@ -43,23 +49,22 @@ pub(crate) fn prepare_response(headers: &mut HeaderMap) {
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        for name in named_in_connection(headers) {
-            headers.remove(name);
+    let named = named_in_connection(headers);
+    let ends_here = |name: &HeaderName, value: &HeaderValue| {
+        let is_hop = is_hop_by_hop(name) || named.contains(name);
+        is_hop && !(name == TE && value.as_bytes().eq_ignore_ascii_case(b"trailers"))
+    };
+    if !headers.iter().any(|(name, value)| ends_here(name, value)) {
+        return;
+    }
+    // `HeaderMap::remove` would move the last header into the gap; the order is kept by building anew.
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    for (name, value) in &*headers {
+        if !ends_here(name, value) {
+            kept.append(name, value.clone());
         }
-        headers.remove(CONNECTION);
     }
-    for name in [
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        TE,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ] {
-        headers.remove(name);
-    }
+    *headers = kept;
 }
 
 fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
@@ -101,7 +106,10 @@ mod tests {
             ("host", "up:1"),
             ("x-end", "2"),
         ]);
-        assert_eq!(map, expected);
+        let in_order = |map: &HeaderMap| {
+            map.iter().map(|(name, value)| (name.clone(), value.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(in_order(&map), in_order(&expected));
     }
 
     #[test]

@@ -57,6 +57,7 @@ pub(crate) struct Activity {
     connections: AtomicI64,
     exchanges: AtomicI64,
     streams: AtomicI64,
+    sending: AtomicI64,
 }
 
 /// Which number of an [`Activity`].
@@ -68,6 +69,8 @@ pub(crate) enum Kind {
     Exchange,
     /// A `GET`, which may last for ever.
     Stream,
+    /// A connection with bytes for a client that has not taken them yet.
+    Sending,
 }
 
 impl Activity {
@@ -76,6 +79,7 @@ impl Activity {
             Kind::Connection => &self.connections,
             Kind::Exchange => &self.exchanges,
             Kind::Stream => &self.streams,
+            Kind::Sending => &self.sending,
         }
     }
 
@@ -107,8 +111,13 @@ impl Drop for Ongoing {
 /// Waits until nothing is owed any more; `false` if that takes longer than `limit`.
 pub(crate) async fn wait_until_settled(limit: Duration, owes: impl Fn() -> bool) -> bool {
     let settled = async {
-        while owes() {
+        loop {
+            // Twice, because between two looks at different numbers one thing may turn into another.
+            let first = owes();
             tokio::time::sleep(LOOK_AGAIN).await;
+            if !first && !owes() {
+                return;
+            }
         }
     };
     tokio::time::timeout(limit, settled).await.is_ok()

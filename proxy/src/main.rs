@@ -13,6 +13,7 @@ mod lifecycle;
 mod listener;
 mod live;
 mod metrics;
+mod outgoing;
 mod refusal;
 mod reload;
 mod router;

@@ -21,6 +21,8 @@ pub(crate) struct ConfigOrigin {
     pub(crate) file: PathBuf,
     /// The command line's settings: the flag, the key it sets, the value.
     pub(crate) flags: Vec<(&'static str, &'static str, String)>,
+    /// The file's state before it was first read: a change since then is one that has to be taken over.
+    pub(crate) seen: Option<Stamp>,
 }
 
 impl ConfigOrigin {

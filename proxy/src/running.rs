@@ -29,7 +29,7 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn reloader(&self, origin: ConfigOrigin, current: Config) -> Reloader {
         Reloader {
-            seen: reload::stamp(&origin.file),
+            seen: origin.seen,
             origin,
             current,
             routes: Arc::clone(&self.routes),

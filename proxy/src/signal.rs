@@ -36,4 +36,9 @@ impl Signals {
             _ = self.hang_up.recv() => Signal::Reload,
         }
     }
+
+    /// The next one that asks to stop; the others come too late to matter.
+    pub(crate) async fn next_stop(&mut self) {
+        while self.next().await != Signal::Stop {}
+    }
 }

@@ -6,6 +6,7 @@
 mod connect;
 mod failure;
 mod pool;
+mod socket;
 
 pub(crate) use connect::{Connector, client_tls, set_options};
 pub(crate) use failure::failure_mid_body;

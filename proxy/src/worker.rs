@@ -3,7 +3,8 @@
 //! figures); or, with `proxy.runtime = "shared"`, one runtime that all cores share.
 
 use crate::{
-    client_ip, connection, forward::Carrier, lifecycle::Kind, tls::Certificate, upstream::set_options,
+    client_ip, connection, forward::Carrier, lifecycle::Kind, outgoing::Outgoing, tls::Certificate,
+    upstream::set_options,
 };
 use arc_swap::ArcSwap;
 use hyper_util::{rt::TokioExecutor, server::conn::auto};
@@ -119,6 +120,7 @@ impl Connections {
         let client_ip = stream.peer_addr().ok().and_then(|peer| client_ip::minimise(peer.ip(), mode));
         let (carrier, protocol) = (Arc::clone(&self.carrier), Arc::clone(&self.protocol));
         let ongoing = carrier.activity.begin(Kind::Connection);
+        let stream = Outgoing::new(stream, Arc::clone(&carrier.activity));
         match self.certificate.clone() {
             None => self.carrier.tasks.spawn(async move {
                 connection::serve(stream, &protocol, carrier, client_ip).await;

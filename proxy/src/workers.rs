@@ -5,7 +5,7 @@ use crate::{
     forward::Carrier,
     lifecycle::{Activity, Kind, wait_until_settled},
     running::Running,
-    signal::{Signal, Signals},
+    signal::Signals,
     tasks::Tasks,
     upstream::Pool,
     worker::Worker,
@@ -48,9 +48,19 @@ impl Workers {
         Ok(workers)
     }
 
+    fn count(&self, kind: Kind) -> i64 {
+        self.activity.iter().map(|activity| activity.count(kind)).sum()
+    }
+
     /// Exchanges that owe an answer.
     fn owed(&self) -> i64 {
-        self.activity.iter().map(|activity| activity.count(Kind::Exchange)).sum()
+        self.count(Kind::Exchange)
+    }
+
+    /// Connections whose clients have still to take the end of an answer: its exchange is over when the last byte
+    /// is in the connection's buffer.
+    fn sending(&self) -> i64 {
+        self.count(Kind::Sending)
     }
 
     /// Stops accepting, lets calls end up to `limit` or a second signal, cuts what is left.
@@ -58,10 +68,12 @@ impl Workers {
         info!(calls = self.owed(), "stopping");
         running.stopping.drain();
         tokio::select! {
-            settled = wait_until_settled(limit, || self.owed() > 0 || running.open_calls() > 0) => if !settled {
+            settled = wait_until_settled(limit, || {
+                self.owed() > 0 || running.open_calls() > 0 || self.sending() > 0
+            }) => if !settled {
                 warn!(calls = self.owed(), "not all calls have ended in time; they are cut");
             },
-            Signal::Stop = signals.next() => warn!(calls = self.owed(), "told again to stop; open calls are cut"),
+            () = signals.next_stop() => warn!(calls = self.owed(), "told again to stop; open calls are cut"),
         }
         running.stopping.abort();
         let join = || self.threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count();

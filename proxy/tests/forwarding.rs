@@ -1,8 +1,9 @@
-//! Bytes out equal bytes in: what an upstream and a client see through the proxy is what they see without it, at the
-//! moment at which they would see it.
+//! Bytes out equal bytes in: what an upstream and a client see through the proxy is what they see without
+//! it, at the moment at which they would see it.
 
 use crate::{
-    raw::{LAST_CHUNK, Message, SSE_HEAD, Upstream, Wire, call, chunk, get_stream, post, result},
+    message::{LAST_CHUNK, Message, call, chunk, post},
+    raw::{Upstream, Wire},
     support::Mcpmeter,
 };
 use std::net::SocketAddr;
@@ -33,7 +34,10 @@ impl Case {
         let request = replace(&self.request, "HOST", &address.to_string());
         let mut client = Wire::connect(address).await;
         client.send(replace(&request, "PREFIX", prefix)).await;
-        let mut server = upstream.accept().await;
+        let mut server = tokio::select! {
+            server = upstream.accept() => server,
+            refusal = client.read_response() => panic!("refused: {refusal:?}"),
+        };
         let request = server.read_request().await;
         server.send(&self.answer).await;
         drop(server);
@@ -52,13 +56,15 @@ fn replace(bytes: &[u8], word: &str, by: &str) -> Vec<u8> {
     [&bytes[..at], by.as_bytes(), &bytes[at + word.len()..]].concat()
 }
 
-/// The lines of the head without those that end at each hop, and the body. Case, order and spaces count.
+/// The lines of the head without those that end at each hop, and the body. Case and order count; white space
+/// behind a value is not part of it.
 fn end_to_end(message: &Message) -> (Vec<String>, Vec<u8>) {
     let text: String = message.head.iter().copied().map(char::from).collect();
     let is_hop = |line: &&str| {
         line.split(':').next().is_some_and(|name| HOP_BY_HOP.contains(&name.to_lowercase().as_str()))
     };
-    let lines = text.split("\r\n").filter(|line| !is_hop(line)).map(str::to_owned).collect();
+    let lines =
+        text.split("\r\n").filter(|line| !is_hop(line)).map(|line| line.trim_end().to_owned()).collect();
     (lines, message.body.clone())
 }
 
@@ -70,31 +76,33 @@ async fn assert_same_through_the_proxy(cases: &[Case]) -> Vec<serde_json::Value>
     let proxy = Mcpmeter::start(&routes);
     for (at, (case, upstream)) in cases.iter().zip(&upstreams).enumerate() {
         let direct = case.run(upstream.address, "", upstream).await;
-        let mut proxied = case.run(proxy.proxy, &format!("/r{at}"), upstream).await;
-        for line in &mut proxied.request.0 {
-            // The one header that is rewritten: the upstream sees its own name, in the place where a name stood.
-            assert!(!line.contains(&proxy.proxy.to_string()), "{line}");
-        }
-        assert_eq!(show(&proxied), show(&direct), "case {at}");
-        proxied.request.0.clear();
+        let proxied = case.run(proxy.proxy, &format!("/r{at}"), upstream).await;
+        // `Host` is compared, too: the upstream sees its own name in the place where the proxy's stood.
+        assert!(proxied == direct, "case {at}:\n{}\ninstead of\n{}", show(&proxied), show(&direct));
     }
     proxy.stop().await
 }
 
 fn show(seen: &Seen) -> String {
+    let short = |line: &String| line.chars().take(200).collect::<String>();
     let part = |(head, body): &(Vec<String>, Vec<u8>)| {
-        format!("{}\n{} bytes: {}", head.join("\n"), body.len(), body.escape_ascii())
+        let head: Vec<_> = head.iter().map(short).collect();
+        format!("{}\n{} bytes: {}", head.join("\n"), body.len(), short(&body.escape_ascii().to_string()))
     };
     format!("{}\n\n{}", part(&seen.request), part(&seen.answer))
 }
 
 #[tokio::test]
 async fn json_is_the_same_to_the_byte_in_both_directions() {
-    let odd = "{ \"jsonrpc\":\"2.0\" ,\n\t\"id\" : 1.0, \"x\\u0041\":null, \"method\":\"tools\\u002fcall\",\"params\":{\"name\":\"add\"}}\n ";
-    let answer = "\u{feff}{\"result\" : {\"content\":[ ],\"isError\":false,\"unknown\":[1e400]}, \"jsonrpc\":\"2.0\", \"id\":1.0 }\r\n";
+    let odd = "{ \"jsonrpc\":\"2.0\" ,\n\t\"id\" : 1.0, \"x\\u0041\":null, \"method\":\"tools\\u002fcall\",\
+               \"params\":{\"name\":\"add\"}}\n ";
+    let answer = "\u{feff}{\"result\" : {\"content\":[ ],\"isError\":false,\
+                  \"unknown\":[1e400]}, \"jsonrpc\":\"2.0\", \"id\":1.0 }\r\n";
     let request = format!(
-        "POST PREFIX/mcp HTTP/1.1\r\nHost: HOST\r\nuser-AGENT: t/1\r\nContent-Type: application/json; charset=UTF-8\r\n\
-         ACCEPT: application/json\r\naccept: text/event-stream\r\nMCP-Protocol-Version: 2025-06-18\r\nCookie: a=b\r\n\
+        "POST PREFIX/mcp HTTP/1.1\r\nHost: HOST\r\nuser-AGENT: t/1\r\n\
+         Content-Type: application/json; charset=UTF-8\r\n\
+         ACCEPT: application/json\r\naccept: text/event-stream\r\nMCP-Protocol-Version: 2025-06-18\r\n\
+         Cookie: a=b\r\n\
          X-Forwarded-For: 203.0.113.9\r\nOrigin: http://page.example\r\nConnection: keep-alive\r\n\
          authorization: Bearer t\r\nContent-Length: {}\r\nMcp-Session-Id: s\r\n\r\n{odd}",
         odd.len()
@@ -117,12 +125,12 @@ async fn event_streams_are_the_same_to_the_byte_whatever_their_line_endings() {
     let cases: Vec<_> = ["\n", "\r\n", "\r"]
         .iter()
         .map(|end| {
-            let events = format!(
-                "\u{feff}: hello\nretry: 10\nid: 7\nevent: message\ndata:{{\"jsonrpc\":\"2.0\",\ndata: \"id\":1,\ndata:\"result\":{{}}}}\n\n:ping\n\n"
-            )
-            .replace('\n', end);
+            let events = "\u{feff}: hello\nretry: 10\nid: 7\nevent: message\ndata:{\"jsonrpc\":\"2.0\",\n\
+                          data: \"id\":1,\ndata:\"result\":{}}\n\n:ping\n\n"
+                .replace('\n', end);
             let answer = format!(
-                "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n\
+                "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n\
+                 Cache-Control: no-cache\r\n\
                  Transfer-Encoding: chunked\r\nX-Accel-Buffering: no\r\n\r\n{}{LAST_CHUNK}",
                 String::from_utf8(chunk(events)).expect("text")
             );
@@ -130,15 +138,19 @@ async fn event_streams_are_the_same_to_the_byte_whatever_their_line_endings() {
         })
         .collect();
     let rows = assert_same_through_the_proxy(&cases).await;
-    let told = |row: &serde_json::Value| (row["status"].as_str() == Some("ok"), row["framing"].as_str() == Some("sse"));
+    let told = |row: &serde_json::Value| {
+        (row["status"].as_str() == Some("ok"), row["framing"].as_str() == Some("sse"))
+    };
     assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), vec![(true, true); 3]);
 }
 
 #[tokio::test]
 async fn streams_resumptions_deletes_and_other_methods_pass_and_are_no_calls() {
-    let stream = "GET PREFIX/mcp HTTP/1.1\r\nHost: HOST\r\nAccept: text/event-stream\r\nMcp-Session-Id: s\r\n";
+    let stream =
+        "GET PREFIX/mcp HTTP/1.1\r\nHost: HOST\r\nAccept: text/event-stream\r\nMcp-Session-Id: s\r\n";
     let events = "id: 1\ndata: \n\nid: 2\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n\n";
-    let until_close = format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n{events}");
+    let until_close =
+        format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n{events}");
     let gone = "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\ngone";
     let cases = [
         Case::new(format!("{stream}\r\n"), until_close.clone()),
@@ -149,14 +161,18 @@ async fn streams_resumptions_deletes_and_other_methods_pass_and_are_no_calls() {
         ),
         Case::new("DELETE PREFIX/mcp HTTP/1.1\r\nHost: HOST\r\n\r\n", gone),
         Case::new(
-            "OPTIONS PREFIX/mcp HTTP/1.1\r\nHost: HOST\r\nOrigin: http://page.example\r\nAccess-Control-Request-Method: POST\r\n\r\n",
+            "OPTIONS PREFIX/mcp HTTP/1.1\r\nHost: HOST\r\nOrigin: http://page.example\r\n\
+             Access-Control-Request-Method: POST\r\n\r\n",
             "HTTP/1.1 204 No Content\r\nAccess-Control-Allow-Origin: *\r\n\r\n",
         ),
         Case::new(
             "HEAD PREFIX/mcp HTTP/1.1\r\nHost: HOST\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1234\r\n\r\n",
         ),
-        Case::new("PURGE PREFIX/x HTTP/1.1\r\nHost: HOST\r\n\r\n", "HTTP/1.1 599 Odd\r\nContent-Length: 0\r\n\r\n"),
+        Case::new(
+            "PURGE PREFIX/x HTTP/1.1\r\nHost: HOST\r\n\r\n",
+            "HTTP/1.1 599 Odd\r\nContent-Length: 0\r\n\r\n",
+        ),
         Case::new(
             "GET PREFIX/mcp HTTP/1.1\r\nHost: HOST\r\n\r\n",
             "HTTP/1.1 405 Method Not Allowed\r\nAllow: POST\r\nContent-Length: 0\r\n\r\n",
@@ -180,11 +196,13 @@ async fn bodies_that_are_no_calls_pass_untouched_and_leave_no_row() {
         .iter()
         .map(|body| {
             let head = format!(
-                "POST PREFIX/mcp HTTP/1.1\r\nHost: HOST\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                "POST PREFIX/mcp HTTP/1.1\r\nHost: HOST\r\nContent-Type: application/json\r\n\
+                 Content-Length: {}\r\n\r\n",
                 body.len()
             );
             // The upstream's own refusal, which probes of a server's era rely on.
-            let answer = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n{\"no\":\xff";
+            let answer = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n\
+                           Content-Length: 7\r\n\r\n{\"no\":\xff";
             Case::new([head.as_bytes(), body].concat(), answer.to_vec())
         })
         .collect();
@@ -195,12 +213,14 @@ async fn bodies_that_are_no_calls_pass_untouched_and_leave_no_row() {
 async fn encoded_bodies_pass_as_they_are() {
     let squeezed = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03not really\x00\xff";
     let head = format!(
-        "POST PREFIX/mcp HTTP/1.1\r\nHost: HOST\r\nAccept-Encoding: gzip, br;q=0.5, *\r\nContent-Encoding: gzip\r\n\
+        "POST PREFIX/mcp HTTP/1.1\r\nHost: HOST\r\nAccept-Encoding: gzip, br;q=0.5, *\r\n\
+         Content-Encoding: gzip\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         squeezed.len()
     );
     let answer = format!(
-        "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Type: application/json\r\nVary: Accept-Encoding\r\nContent-Length: {}\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Type: application/json\r\n\
+         Vary: Accept-Encoding\r\nContent-Length: {}\r\n\r\n",
         squeezed.len()
     );
     let case = Case::new([head.as_bytes(), squeezed].concat(), [answer.as_bytes(), squeezed].concat());
@@ -209,7 +229,15 @@ async fn encoded_bodies_pass_as_they_are() {
 
 #[tokio::test]
 async fn a_target_is_never_normalised() {
-    let targets = ["/mcp%2Fx//a/../b/?q=%20+&", "//mcp", "/a/./b;c=d/", "/mcp?", "/?", "/%7Euser/%41?a=/../&b[]=\"{}\"", "/"];
+    let targets = [
+        "/mcp%2Fx//a/../b/?q=%20+&",
+        "//mcp",
+        "/a/./b;c=d/",
+        "/mcp?",
+        "/?",
+        "/%7Euser/%41?a=/../&b[]={}|\\^",
+        "/",
+    ];
     let cases = targets.map(|target| {
         Case::new(
             format!("GET PREFIX{target} HTTP/1.1\r\nHost: HOST\r\n\r\n"),
@@ -221,15 +249,22 @@ async fn a_target_is_never_normalised() {
 
 #[tokio::test]
 async fn many_large_and_strange_headers_arrive_once_and_in_order() {
-    let mut headers = b"Mcp-Method: tools/call\r\nX-Obs: \xe9\xff\x80\r\nX-Empty: \r\nX-TWICE: 1\r\nX-twice: 2\r\nMcp-Session-Id: ".to_vec();
+    let mut headers = b"Mcp-Method: tools/call\r\nX-Obs: \xe9\xff\x80\r\nX-Empty:\r\nX-TWICE: 1\r\n\
+                        X-twice: 2\r\nMcp-Session-Id: "
+        .to_vec();
     headers.extend([b's'; 40 << 10]);
     for number in 0..150 {
         headers.extend(format!("\r\nMcp-Param-{number}: v{number}").into_bytes());
     }
-    let request =
-        [b"GET PREFIX/mcp HTTP/1.1\r\nHost: HOST\r\nConnection: keep-alive\r\n".as_slice(), &headers, b"\r\n\r\n"].concat();
+    let request = [
+        b"GET PREFIX/mcp HTTP/1.1\r\nHost: HOST\r\nConnection: keep-alive\r\n".as_slice(),
+        &headers,
+        b"\r\n\r\n",
+    ]
+    .concat();
     let answer =
-        [b"HTTP/1.1 200 OK\r\nConnection: close\r\n".as_slice(), &headers, b"\r\nContent-Length: 0\r\n\r\n"].concat();
+        [b"HTTP/1.1 200 OK\r\nConnection: close\r\n".as_slice(), &headers, b"\r\nContent-Length: 0\r\n\r\n"]
+            .concat();
     assert_same_through_the_proxy(&[Case::new(request, answer)]).await;
 }
 
@@ -238,8 +273,10 @@ async fn hop_by_hop_headers_end_here_and_nothing_is_added() {
     let upstream = Upstream::bind();
     let proxy = Mcpmeter::start(&upstream.route("a"));
     let mut client = Wire::connect(proxy.proxy).await;
-    let request = "GET /a/mcp HTTP/1.1\r\nHost: localhost:1\r\nConnection: close, Authorization, X-Hop, Mcp-Session-Id\r\nKeep-Alive: timeout=1\r\n\
-                   X-Hop: 1\r\nProxy-Authorization: Basic x\r\nAuthorization: Bearer t\r\nMcp-Session-Id: s\r\nX-End: 2\r\n\r\n";
+    let request = "GET /a/mcp HTTP/1.1\r\nHost: localhost:1\r\n\
+                   Connection: close, Authorization, X-Hop, Mcp-Session-Id\r\nKeep-Alive: timeout=1\r\n\
+                   X-Hop: 1\r\nProxy-Authorization: Basic x\r\nAuthorization: Bearer t\r\n\
+                   Mcp-Session-Id: s\r\nX-End: 2\r\n\r\n";
     client.send(request).await;
     let mut server = upstream.accept().await;
     let seen = server.read_request().await.headers();
@@ -251,96 +288,14 @@ async fn hop_by_hop_headers_end_here_and_nothing_is_added() {
         pair("X-End", "2"),
     ];
     assert_eq!(seen, expected);
-    server.send("HTTP/1.1 200 OK\r\nConnection: keep-alive, x-hop\r\nKeep-Alive: timeout=5\r\nX-Hop: 1\r\nX-End: 2\r\nContent-Length: 0\r\n\r\n").await;
-    let seen: Vec<_> = client.read_response().await.headers();
-    let expected = [pair("X-End", "2"), pair("Content-Length", "0"), pair("connection", "close")];
-    assert_eq!(seen, expected);
-}
-
-#[tokio::test]
-async fn half_an_upload_reaches_the_upstream_before_the_rest_is_sent() {
-    let upstream = Upstream::bind();
-    let proxy = Mcpmeter::start(&upstream.route("a"));
-    let body = call(1, "add");
-    let (first, second) = body.split_at(body.len() / 2);
-    let request = post("localhost", "/a/mcp", &body);
-    let mut client = Wire::connect(proxy.proxy).await;
-    client.send(request.strip_suffix(second).expect("it ends so")).await;
-    let mut server = upstream.accept().await;
-    server.read_until(first).await;
-    client.send(second).await;
-    server.read_until(second).await;
-    server.send("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").await;
-    assert_eq!(client.read_response().await.status(), 202);
-}
-
-#[tokio::test]
-async fn an_event_reaches_the_client_while_the_upstream_still_holds_the_stream() {
-    let upstream = Upstream::bind();
-    let proxy = Mcpmeter::start(&upstream.route("a"));
-    let mut client = Wire::connect(proxy.proxy).await;
-    client.send(post("localhost", "/a/mcp", &call(1, "add"))).await;
-    let mut server = upstream.accept().await;
-    server.read_request().await;
-    server.send(SSE_HEAD).await;
-    client.read_head().await;
-    for event in [": soon\n\n".to_owned(), "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\"}\n\n".to_owned(), format!("data: {}\n\n", result(1))] {
-        server.send(chunk(&event)).await;
-        client.read_until(&event).await;
-    }
-    // The call has ended with its answer, not with the stream.
-    assert_eq!(proxy.wait_for_rows(1).await[0]["status"].as_str(), Some("ok"));
-    server.send(LAST_CHUNK).await;
-    client.read_until(LAST_CHUNK).await;
-}
-
-#[tokio::test]
-async fn comments_on_a_stream_without_events_are_not_held_back() {
-    let upstream = Upstream::bind();
-    let proxy = Mcpmeter::start(&upstream.route("a"));
-    let mut client = Wire::connect(proxy.proxy).await;
-    client.send(get_stream("localhost", "/a/mcp")).await;
-    let mut server = upstream.accept().await;
-    server.read_request().await;
-    server.send(SSE_HEAD).await;
-    // They are all that keeps a client from giving up on a stream on which nothing happens.
-    for comment in [": ping 1\n\n", ": ping 2\r\n\r\n", "retry: 5\n\n", ": ping 3\n\n"] {
-        server.send(chunk(comment)).await;
-        client.read_until(comment).await;
-    }
-}
-
-#[tokio::test]
-async fn a_client_that_expects_100_is_invited_when_the_upstream_is_there() {
-    let upstream = Upstream::bind();
-    let proxy = Mcpmeter::start(&upstream.route("a"));
-    let body = format!("{{\"filler\":\"{}\"}}", "x".repeat(2 << 20));
-    let head = format!(
-        "POST /a/mcp HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    let mut client = Wire::connect(proxy.proxy).await;
-    client.send(head).await;
-    let invitation = client.read_response().await;
-    assert_eq!(invitation.status(), 100);
-    let mut server = upstream.accept().await;
-    let (request, ()) = tokio::join!(server.read_request(), client.send(&body));
-    assert_eq!(request.header("expect"), None);
-    assert!(request.body == body.as_bytes());
-    server.send("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").await;
-    assert_eq!(client.read_response().await.status(), 202);
-}
-
-#[tokio::test]
-async fn a_client_that_expects_100_is_not_invited_by_a_dead_upstream() {
-    let upstream = Upstream::bind();
-    let proxy = Mcpmeter::start(&upstream.route("a"));
-    drop(upstream);
-    let mut client = Wire::connect(proxy.proxy).await;
-    client
-        .send("POST /a/mcp HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 2000000\r\n\r\n")
+    server
+        .send(
+            "HTTP/1.1 200 OK\r\nConnection: keep-alive, x-hop\r\nKeep-Alive: timeout=5\r\n\
+                 X-Hop: 1\r\nX-End: 2\r\nContent-Length: 0\r\n\r\n",
+        )
         .await;
-    let answer = client.read_response().await;
-    assert_eq!(answer.status(), 502, "{answer:?}");
-    assert_eq!(client.got(), [answer.head, answer.body].concat());
+    let mut seen = client.read_response().await.headers();
+    // The proxy's own answer to the client's `close`.
+    seen.retain(|(name, value)| !(name.eq_ignore_ascii_case("connection") && value == "close"));
+    assert_eq!(seen, [pair("X-End", "2"), pair("Content-Length", "0")]);
 }

@@ -1,5 +1,38 @@
 //! The real program between real MCP clients and servers, one file per behaviour.
 
+mod cancelling;
+mod command_line;
+mod concurrency;
+mod encryption;
+mod endings;
+mod every_column;
+mod forwarding;
+mod hosts;
+mod http2;
+mod kept_connections;
+mod legacy_sse;
+mod memory;
 mod own_answers;
+mod peers_python;
+mod peers_rmcp;
 mod peers_typescript;
+mod probes;
+mod redirects;
+mod reloading;
+mod stopping;
+mod stores;
+mod streaming;
 mod support;
+mod watching;
+
+// Both ends of the wire by hand, for the tests of bytes and endings.
+#[path = "support/certificates.rs"]
+mod certificates;
+#[path = "support/message.rs"]
+mod message;
+#[path = "support/raw.rs"]
+mod raw;
+#[path = "support/serving.rs"]
+mod serving;
+#[path = "support/spawned.rs"]
+mod spawned;

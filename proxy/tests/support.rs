@@ -2,9 +2,13 @@
 
 pub(crate) mod conversation;
 pub(crate) mod expected_row;
+pub(crate) mod obedient_server;
 pub(crate) mod peer;
+#[path = "../../journal/tests/support/postgres.rs"]
+pub(crate) mod postgres;
 pub(crate) mod rmcp_client;
 pub(crate) mod rmcp_server;
+pub(crate) mod wire_tap;
 
 use mcpmeter_journal::{CallFilter, Reader};
 use serde_json::Value;

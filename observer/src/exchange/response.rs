@@ -90,7 +90,9 @@ impl Exchange {
     /// are not theirs.
     pub(super) fn end_session_calls(&mut self, calls: Vec<OpenCall>, status: Status, now: Tick) {
         for call in calls {
-            let outcome = crate::outcome::Outcome::new(status, StatusDetail::SessionEnded, Origin::Client);
+            // A session ends by its client's will, or because the server has forgotten it.
+            let origin = if status == Status::Cancelled { Origin::Client } else { Origin::Upstream };
+            let outcome = crate::outcome::Outcome::new(status, StatusDetail::SessionEnded, origin);
             self.finished.push(Finished { record: call.finish(outcome, now), answered_at: None });
         }
     }

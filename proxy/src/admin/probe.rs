@@ -34,7 +34,7 @@ fn remark_on(condition: &Condition) -> String {
     let micros = condition.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
     let since = rfc3339(Timestamp(i64::try_from(micros).unwrap_or(i64::MAX)));
     let minutes = SystemTime::now().duration_since(condition.since).unwrap_or_default().as_secs() / 60;
-    let error = condition.error.as_deref().unwrap_or("unknown error");
+    let error = condition.error.as_deref().unwrap_or("not tried yet");
     format!(": failing since {since} ({minutes} min): {error}")
 }
 

@@ -3,7 +3,7 @@
 //! HTTP/1.1 with a connection per exchange, because on HTTP/2 all streams share one window and a slow reader
 //! would stall the others (WIRE.md 3.2).
 
-use super::{Sender, failure};
+use super::{Sender, failure, socket::Socket};
 use crate::{tap::RequestBody, tasks::Tasks};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -73,7 +73,7 @@ impl Connector {
         }
     }
 
-    async fn dial(&self) -> Result<TcpStream, Failure> {
+    async fn dial(&self) -> Result<Socket, Failure> {
         let resolved = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
         let addresses =
             resolved.map_err(|error| failure::unreachable("dns_error", failure::chain(&error)))?;
@@ -82,7 +82,7 @@ impl Connector {
             match TcpStream::connect(address).await {
                 Ok(stream) => {
                     set_options(&stream);
-                    return Ok(stream);
+                    return Ok(Socket::new(stream));
                 }
                 Err(error) => last = error,
             }

@@ -57,6 +57,8 @@ def app(args: argparse.Namespace):
 
 async def serve(args: argparse.Namespace) -> None:
     listener = socket.create_server(("127.0.0.1", args.port))
+    # asyncio does it for sockets that it has made itself; without it, every answer takes 40 ms longer.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # Clients keep event streams open for ever; a graceful shutdown must not wait for them.
     config = uvicorn.Config(app(args), log_level="warning", timeout_graceful_shutdown=1)
     http = uvicorn.Server(config)

@@ -47,11 +47,6 @@ impl PeerServer {
         let port = listening["port"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
         Self { child, port }
     }
-
-    /// The table of a route to this server.
-    pub(crate) fn route(&self, name: &str) -> String {
-        format!("[[route]]\nname = \"{name}\"\nupstream = \"http://127.0.0.1:{}\"\n", self.port)
-    }
 }
 
 impl Drop for PeerServer {
@@ -66,10 +61,22 @@ impl Drop for PeerServer {
 /// Runs a client of an SDK through its conversation: what it saw, a JSON object per step, and whether all of it
 /// was as an MCP client expects.
 pub(crate) async fn converse(script: &str, arguments: &[&str]) -> (bool, Vec<Value>) {
-    let mut client = tokio::process::Command::from(command(script));
-    let output =
-        client.args(arguments).stdin(Stdio::null()).kill_on_drop(true).output().await.expect("a client");
+    let client = spawn(script, arguments);
+    let output = client.wait_with_output().await.expect("a client ends");
     let lines = String::from_utf8_lossy(&output.stdout);
     let steps = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     (output.status.success(), steps)
+}
+
+/// Starts a client of an SDK, which is killed when this is dropped.
+pub(crate) fn spawn(script: &str, arguments: &[&str]) -> tokio::process::Child {
+    let mut client = tokio::process::Command::from(command(script));
+    client
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    let missing = |error| panic!("cannot start {script}: {error} (scripts/setup-tests installs it)");
+    client.spawn().unwrap_or_else(missing)
 }

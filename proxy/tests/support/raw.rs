@@ -1,7 +1,10 @@
-//! Both ends of the wire by hand: they send the bytes that a test gives them, keep every byte they get, and know no
-//! more of HTTP than where a message ends. Neither ever answers, retries or closes by itself.
+//! Both ends of the wire by hand: they send the bytes that a test gives them, keep every byte they get, and
+//! know no more of HTTP than where a message ends. Neither ever answers, retries or closes by itself.
 
-use crate::support::PATIENCE;
+use crate::{
+    message::{Message, call, post},
+    support::{Mcpmeter, PATIENCE},
+};
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -27,54 +30,6 @@ pub(crate) struct Wire<S = TcpStream> {
     end: Option<End>,
 }
 
-/// An HTTP message as it arrived.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Message {
-    /// Start line and headers, with the empty line behind them.
-    pub(crate) head: Vec<u8>,
-    /// The body without its chunks' framing.
-    pub(crate) body: Vec<u8>,
-    /// Whether the body ended as its framing promised.
-    pub(crate) complete: bool,
-}
-
-impl Message {
-    /// The first line, without its end.
-    pub(crate) fn start_line(&self) -> String {
-        let end = self.head.windows(2).position(|two| two == b"\r\n").unwrap_or(self.head.len());
-        String::from_utf8_lossy(&self.head[..end]).into_owned()
-    }
-
-    /// The status of a response.
-    pub(crate) fn status(&self) -> u16 {
-        self.start_line().split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a response")
-    }
-
-    /// Names and values in the order of the wire; a byte beyond ASCII is read as Latin-1.
-    pub(crate) fn headers(&self) -> Vec<(String, String)> {
-        let text: String = self.head.iter().copied().map(char::from).collect();
-        let lines = text.split("\r\n").skip(1).filter(|line| !line.is_empty());
-        let pair = |line: &str| {
-            let (name, value) = line.split_once(':').expect("a header has a colon");
-            (name.to_owned(), value.trim().to_owned())
-        };
-        lines.map(pair).collect()
-    }
-
-    /// The value of a header, if it is there once.
-    pub(crate) fn header(&self, name: &str) -> Option<String> {
-        let mut values = self.headers();
-        values.retain(|(known, _)| known.eq_ignore_ascii_case(name));
-        assert!(values.len() < 2, "{name} is there {} times", values.len());
-        values.pop().map(|(_, value)| value)
-    }
-
-    /// The body as text.
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.body.clone()).expect("text")
-    }
-}
-
 impl Wire {
     /// Connects.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
@@ -88,6 +43,11 @@ impl Wire {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a socket");
         Self::over(socket.connect(address).await.expect("accepted"))
+    }
+
+    /// The socket, for TLS to go over it.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
     }
 
     /// Ends with a reset instead of a FIN.
@@ -119,6 +79,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Ends the sending side only.
     pub(crate) async fn finish(&mut self) {
         self.stream.shutdown().await.expect("open");
+    }
+
+    /// Closes and waits until the peer has closed, too: it will use this connection no more.
+    pub(crate) async fn close(mut self) {
+        // The peer may have closed first.
+        let _ = self.stream.shutdown().await;
+        self.gone().await;
     }
 
     /// Everything that has arrived so far.
@@ -171,6 +138,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub(crate) async fn read_up_to(&mut self, count: usize) -> Vec<u8> {
         while self.got.len() < self.at + count && self.read_more().await {}
         self.take(self.got.len().min(self.at + count))
+    }
+
+    /// Reads this many bytes without keeping them.
+    pub(crate) async fn skip(&mut self, count: usize) {
+        let mut left = count - count.min(self.got.len() - self.at);
+        self.at = (self.at + count).min(self.got.len());
+        let mut scratch = vec![0; 64 << 10];
+        while left > 0 {
+            let room = scratch.len().min(left);
+            let read = timeout(PATIENCE, self.stream.read(&mut scratch[..room])).await;
+            let bytes = read.expect("more bytes come").expect("the peer goes on");
+            assert!(bytes > 0, "the end came {left} bytes too early");
+            left -= bytes;
+        }
+    }
+
+    /// Sends as much of these bytes as the socket takes at once; waits until it takes any.
+    pub(crate) async fn send_some(&mut self, bytes: &[u8]) -> usize {
+        self.stream.write(bytes).await.expect("the peer takes it")
     }
 
     /// Everything up to the peer's end, and how that came.
@@ -295,44 +281,11 @@ impl Upstream {
     }
 }
 
-/// A chunk of a body, as it stands on the wire.
-pub(crate) fn chunk(data: impl AsRef<[u8]>) -> Vec<u8> {
-    let data = data.as_ref();
-    [format!("{:x}\r\n", data.len()).as_bytes(), data, b"\r\n"].concat()
-}
-
-/// The last chunk.
-pub(crate) const LAST_CHUNK: &str = "0\r\n\r\n";
-
-/// The head of an answer that is a stream of events.
-pub(crate) const SSE_HEAD: &str =
-    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-
-/// A POST of JSON to a host.
-pub(crate) fn post(host: impl std::fmt::Display, target: &str, body: &str) -> String {
-    format!(
-        "POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
-         Accept: application/json, text/event-stream\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len(),
-    )
-}
-
-/// A GET of an event stream from a host.
-pub(crate) fn get_stream(host: impl std::fmt::Display, target: &str) -> String {
-    format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n")
-}
-
-/// A `tools/call` with a number as its id.
-pub(crate) fn call(id: u64, tool: &str) -> String {
-    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}"}}}}"#)
-}
-
-/// The result of a call.
-pub(crate) fn result(id: u64) -> String {
-    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[]}}}}"#)
-}
-
-/// A complete answer of JSON.
-pub(crate) fn json_answer(body: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+/// A call on its way to the route `a`: the client has sent it and the upstream has read it.
+pub(crate) async fn begin_call(proxy: &Mcpmeter, upstream: &Upstream, id: u64) -> (Wire, Wire) {
+    let mut client = Wire::connect(proxy.proxy).await;
+    client.send(post("localhost", "/a/mcp", &call(id, "add"))).await;
+    let mut server = upstream.accept().await;
+    server.read_request().await;
+    (client, server)
 }

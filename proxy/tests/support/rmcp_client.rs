@@ -102,14 +102,9 @@ impl Outcome {
     }
 }
 
-/// Holds the `fixture` conversation (the four tools that the peers' own servers have) with the server at `url`.
-pub(crate) async fn converse(url: &str, era: Era) -> Transcript {
-    converse_with_headers(url, era, "fixture", &[]).await
-}
-
 /// Holds the named conversation, sending `headers` (a `user-agent`, an `authorization`) with every request.
 /// Panics when an answer is not what `peers/conversations.json` expects.
-pub(crate) async fn converse_with_headers(
+pub(crate) async fn converse(
     url: &str,
     era: Era,
     conversation: &str,
@@ -132,8 +127,9 @@ pub(crate) async fn converse_with_headers(
     Transcript { protocol, tools, calls }
 }
 
-/// Opens the conversation. The receiver counts progress notifications over the client's whole life.
-async fn connect(
+/// Opens a conversation, to be gone on with by hand. The receiver counts progress notifications over the client's
+/// whole life.
+pub(crate) async fn connect(
     url: &str,
     era: Era,
     headers: &[(&str, &str)],
@@ -152,7 +148,7 @@ async fn connect(
 }
 
 /// Counts the progress notifications it is sent.
-struct Counting(watch::Sender<usize>);
+pub(crate) struct Counting(watch::Sender<usize>);
 
 impl ClientHandler for Counting {
     fn get_info(&self) -> ClientConfig {

@@ -61,11 +61,6 @@ impl RmcpServer {
         self.address
     }
 
-    /// The MCP endpoint, reached directly. rmcp does not look at the path; `/mcp` is what people use.
-    pub(crate) fn url(&self) -> String {
-        format!("http://{}/mcp", self.address)
-    }
-
     /// Closes everything, as dropping does; when this returns, the port refuses connections.
     pub(crate) async fn stop(mut self) {
         self.config.cancellation_token.cancel();

@@ -1,0 +1,75 @@
+//! A client's connection that knows whether bytes wait in it for a client that does not take them, so that a stop does
+//! not cut the end off an answer whose exchange is over. Never alters or holds back a byte.
+
+use crate::lifecycle::{Activity, Kind, Ongoing};
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+/// The socket, and the note that it is full.
+pub(crate) struct Outgoing {
+    stream: TcpStream,
+    activity: Arc<Activity>,
+    full: Option<Ongoing>,
+}
+
+impl Outgoing {
+    pub(crate) const fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+        Self { stream, activity, full: None }
+    }
+
+    /// Whoever writes does so until everything is written or the socket is full; the last result tells which.
+    fn note<T>(&mut self, written: Poll<T>) -> Poll<T> {
+        match written {
+            Poll::Ready(_) => self.full = None,
+            Poll::Pending if self.full.is_none() => self.full = Some(self.activity.begin(Kind::Sending)),
+            Poll::Pending => {}
+        }
+        written
+    }
+}
+
+impl AsyncRead for Outgoing {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Outgoing {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.note(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, buffers);
+        self.note(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
