@@ -87,7 +87,7 @@ fn compare_admin(changes: &mut Changes, old: &Admin, new: &Admin) {
     let Admin { listen, allow_remote } = old;
     changes.restart("admin.listen", *listen == new.listen);
     // A permission for `listen`, without an effect of its own.
-    changes.live("admin.allow_remote", *allow_remote == new.allow_remote);
+    changes.restart("admin.allow_remote", *allow_remote == new.allow_remote);
 }
 
 fn compare_store(changes: &mut Changes, old: &Store, new: &Store) {
@@ -175,14 +175,14 @@ mod tests {
              [privacy]\nclient_ip = \"off\"\n[log]\nlevel = \"debug\"\n{ROUTE}"
         ));
         let changes = changes(&config(ROUTE), &new);
-        let live =
-            ["proxy.public_hosts", "proxy.drain_timeout_ms", "admin.allow_remote", "privacy.client_ip"];
+        let live = ["proxy.public_hosts", "proxy.drain_timeout_ms", "privacy.client_ip"];
         let restart = [
             "proxy.listen",
             "proxy.workers",
             "proxy.runtime",
             "proxy.max_headers",
             "admin.listen",
+            "admin.allow_remote",
             "store.queue_records",
             "log.level",
         ];
