@@ -29,11 +29,13 @@ pub enum LossReason {
     DiskError,
     /// PostgreSQL can never take it; it lies in the local table `quarantine`.
     Quarantined,
+    /// It was one of more calls in a batch than are recorded of one exchange.
+    BatchTooLarge,
 }
 
 impl LossReason {
     /// Every reason.
-    pub const ALL: [Self; 3] = [Self::QueueFull, Self::DiskError, Self::Quarantined];
+    pub const ALL: [Self; 4] = [Self::QueueFull, Self::DiskError, Self::Quarantined, Self::BatchTooLarge];
 
     /// The reason as metrics and pages spell it.
     pub const fn as_str(self) -> &'static str {
@@ -41,6 +43,7 @@ impl LossReason {
             Self::QueueFull => "queue_full",
             Self::DiskError => "disk_error",
             Self::Quarantined => "quarantined",
+            Self::BatchTooLarge => "batch_too_large",
         }
     }
 }
@@ -109,6 +112,12 @@ impl Ledger {
         self.finished.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Calls that are finished and lost at once.
+    pub(crate) fn count_never_queued(&self, reason: LossReason, records: u64) {
+        self.finished.fetch_add(records, Ordering::Release);
+        self.count_lost(reason, records);
+    }
+
     /// Records became durable; `seq` is the highest of their numbers in the outbox.
     pub(crate) fn count_written(&self, records: u64, seq: i64) {
         self.written.fetch_add(records, Ordering::Release);
@@ -130,17 +139,17 @@ impl Ledger {
 
     /// Where everything is now.
     pub(crate) fn snapshot(&self) -> Accounts {
-        let lost = [0, 1, 2].map(|reason: usize| self.lost[reason].load(Ordering::Acquire));
+        let lost = [0, 1, 2, 3].map(|reason: usize| self.lost[reason].load(Ordering::Acquire));
         let shipped = self.stored.load(Ordering::Acquire);
         let written = self.written.load(Ordering::Acquire);
         let finished = self.finished.load(Ordering::Acquire);
-        let [queue_full, disk_error, quarantined] = lost;
+        let [queue_full, disk_error, quarantined, batch_too_large] = lost;
         let (stored, outbox) = if self.embedded {
             (written, self.recovered)
         } else {
             (shipped, (self.recovered + written).saturating_sub(shipped + quarantined))
         };
-        let queued = finished.saturating_sub(written + queue_full + disk_error);
+        let queued = finished.saturating_sub(written + queue_full + disk_error + batch_too_large);
         Accounts { finished, recovered: self.recovered, queued, outbox, stored, lost }
     }
 }

@@ -1,7 +1,7 @@
 //! The journal's front: what the request path, the pages and the metrics hold of it.
 
 use crate::{
-    accounts::{Accounts, Ledger},
+    accounts::{Accounts, Ledger, LossReason},
     health::{Health, Notice},
     queue::Queue,
 };
@@ -26,6 +26,13 @@ impl Journal {
     /// counted as lost. After the writer has been closed a record stays in the queue, and in the accounts.
     pub fn accept(&self, record: Box<CallRecord>) {
         self.shared.queue.accept(record, &self.shared.ledger);
+    }
+
+    /// Counts finished calls of which no record was made.
+    pub fn lose(&self, reason: LossReason, records: u64) {
+        if records > 0 {
+            self.shared.ledger.count_never_queued(reason, records);
+        }
     }
 
     /// Where every finished record is at this moment.

@@ -25,6 +25,9 @@ use std::{
 
 /// Cancellations remembered per conversation; an older one's call has long ended.
 const MAX_CANCELS: usize = 64;
+/// Calls that may wait in one conversation, on its stream and for resumed ones each. Beyond that the one that
+/// waits longest ends: a server that answers nothing must not fill the memory.
+const MAX_WAITING: usize = 4096;
 /// How long an answer can be fetched by resuming its stream, in nanoseconds.
 const DETACHED_TTL: u64 = 15 * 60 * 1_000_000_000;
 /// How long a cancelled call on a shared channel may still be answered, in nanoseconds.
@@ -99,7 +102,10 @@ impl Conversation {
             return Err((call, status));
         }
         state.open.push(call);
-        Ok(())
+        match state.open.len() {
+            0..=MAX_WAITING => Ok(()),
+            _ => Err((state.open.take_oldest(), Status::UpstreamError)),
+        }
     }
 
     /// The call that an answer on the conversation's stream ends.
@@ -136,6 +142,12 @@ impl Conversation {
         if state.streams == 0 { state.open.take_all() } else { Vec::new() }
     }
 
+    /// Whether an answer may still come for a call in it.
+    fn has_open(&self) -> bool {
+        let state = self.state();
+        !state.open.is_empty() || !state.detached.is_empty()
+    }
+
     fn has_stream(&self) -> bool {
         self.state().streams > 0
     }
@@ -163,7 +175,10 @@ impl Conversation {
             return Err((detached.calls.take_all(), status));
         }
         state.detached.push(detached);
-        Ok(())
+        if state.detached.len() <= MAX_WAITING {
+            return Ok(());
+        }
+        Err((state.detached.remove(0).calls.take_all(), Status::UpstreamError))
     }
 
     /// The calls of the newest ended stream that emitted the event, or else of all ended ones (rule 5).

@@ -42,6 +42,11 @@ impl OpenCalls {
         self.0.iter_mut()
     }
 
+    /// Takes the one that waits longest. There must be one.
+    pub(crate) fn take_oldest(&mut self) -> OpenCall {
+        self.0.remove(0)
+    }
+
     /// Takes all of them, oldest first.
     pub(crate) fn take_all(&mut self) -> Vec<OpenCall> {
         std::mem::take(&mut self.0)

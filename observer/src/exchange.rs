@@ -24,7 +24,7 @@ use crate::{
 };
 use facts::Facts;
 use http::Method;
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 /// What the exchange is for.
 #[derive(Debug)]
@@ -54,7 +54,9 @@ pub struct Exchange {
     /// Calls whose answers come on this exchange.
     open: OpenCalls,
     answer: Answer,
-    finished: Vec<Finished>,
+    finished: VecDeque<Finished>,
+    /// Calls that were too many for one exchange and will never be records.
+    unrecorded: u64,
     ended: bool,
 }
 
@@ -122,7 +124,8 @@ impl Exchange {
             asked: Asked { scanner: scans.then(Box::default), done: !scans, ..Asked::default() },
             open: OpenCalls::default(),
             answer: Answer::default(),
-            finished: Vec::new(),
+            finished: VecDeque::new(),
+            unrecorded: 0,
             ended: false,
         };
         exchange.join_session(head.at);
@@ -163,16 +166,18 @@ impl Exchange {
     }
 
     /// Whether [`Self::poll_finished`] has something to give.
-    pub const fn has_finished(&self) -> bool {
-        !self.finished.is_empty()
+    pub fn has_finished(&self) -> bool {
+        !self.finished.is_empty() || self.unrecorded > 0
+    }
+
+    /// Calls of the exchange that were more than are recorded of one, since this was last asked.
+    pub const fn poll_unrecorded(&mut self) -> u64 {
+        std::mem::replace(&mut self.unrecorded, 0)
     }
 
     /// The next finished record; `now` is just before the frame goes on.
     pub fn poll_finished(&mut self, now: Tick) -> Option<Box<CallRecord>> {
-        if self.finished.is_empty() {
-            return None;
-        }
-        let Finished { mut record, answered_at } = self.finished.remove(0);
+        let Finished { mut record, answered_at } = self.finished.pop_front()?;
         record.proxy_us = answered_at.map(|read_at| now.micros_since(read_at));
         Some(record)
     }
@@ -185,7 +190,7 @@ impl Exchange {
         end: impl FnOnce(OpenCall) -> Box<CallRecord>,
     ) {
         self.complete(&mut call);
-        self.finished.push(Finished { record: end(call), answered_at });
+        self.finished.push_back(Finished { record: end(call), answered_at });
     }
 
     /// Tells a call what this exchange has seen of it. The head and the first event that count are those of the

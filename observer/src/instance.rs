@@ -94,6 +94,11 @@ impl Instance {
         self.endpoints.open_calls()
     }
 
+    /// Whether a call waits in any conversation, for its stream or for a resumed one.
+    pub fn has_open(&self) -> bool {
+        self.sessions.has_open() || self.endpoints.has_open()
+    }
+
     /// Answers that came on a shared channel and belong to no request seen there. More than a few mean that
     /// requests go past the proxy.
     pub fn orphans(&self) -> u64 {

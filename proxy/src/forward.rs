@@ -57,6 +57,9 @@ impl Carrier {
     /// Gate and route: nothing has reached an upstream yet.
     fn admit(&self, request: &Request<Incoming>) -> Result<(Arc<Route>, Uri), Refusal> {
         let routes = self.routes.load();
+        if request.method() == Method::CONNECT || request.headers().get_all(header::HOST).iter().count() > 1 {
+            return Err(Refusal::bad_target());
+        }
         let host = gate::host_of(request.uri(), request.headers());
         if self.checks_host && !gate::admits(host, &routes) {
             return Err(Refusal::foreign_host());
@@ -89,7 +92,10 @@ impl Carrier {
         match upstream::send(&route.connector, &self.pool, &self.tasks, request).await {
             Sent::Answered(response, lease) => answer(response, lease, owner, route, patches),
             Sent::Broken(failure) => {
-                owner.fail(&failure);
+                // Without an ending of its own the exchange ends as one whose client has left.
+                if failure.code != upstream::UPLOAD_BROKEN {
+                    owner.fail(&failure);
+                }
                 Refusal::of_failure(&failure).into_response().map(Either::Right)
             }
             Sent::Unsent(failure, request) => {
@@ -127,9 +133,12 @@ impl Carrier {
 }
 
 fn prepare_parts(parts: &mut Parts, target: Uri, route: &Route, patches: bool) {
+    let authority =
+        parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
     parts.uri = target;
     parts.version = Version::HTTP_11;
-    headers::prepare_request(&mut parts.headers, route.host.as_ref());
+    // A preserved host is the one that was checked: the target's, where that names one (HTTP/2 has no other).
+    headers::prepare_request(&mut parts.headers, route.host.as_ref().or(authority.as_ref()));
     if patches && parts.headers.contains_key(header::ACCEPT_ENCODING) {
         // An `endpoint` event inside gzip could not be changed.
         parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));

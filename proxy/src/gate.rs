@@ -13,16 +13,22 @@ pub(crate) fn host_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a st
     // HTTP/2 and absolute-form requests carry the host in their target, which wins (RFC 9112, 3.2.2).
     let authority = match uri.authority() {
         Some(authority) => authority.as_str(),
-        None => headers.get(header::HOST)?.to_str().ok()?,
+        // What is there but cannot be read is nobody's name.
+        None => headers.get(header::HOST)?.to_str().unwrap_or_default(),
     };
     Some(strip_port(authority))
 }
 
+/// The name alone; empty, and so nobody's, if the authority is none.
 fn strip_port(authority: &str) -> &str {
-    if authority.starts_with('[') {
-        return authority.split_inclusive(']').next().unwrap_or(authority);
-    }
-    authority.split(':').next().unwrap_or(authority)
+    let end = match authority.strip_prefix('[') {
+        Some(inside) => inside.find(']').map_or(0, |bracket| bracket + 2),
+        None => authority.find(':').unwrap_or(authority.len()),
+    };
+    let (host, port) = authority.split_at(end);
+    let is_port = port.is_empty()
+        || port.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    if is_port { host } else { "" }
 }
 
 /// Whether a loopback listener serves a request with this host. A request without one (HTTP/1.0) cannot come
@@ -58,7 +64,15 @@ mod tests {
 
     #[test]
     fn the_port_is_no_part_of_the_host() {
-        for (value, host) in [("a.b:80", "a.b"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("a", "a")] {
+        for (value, host) in [
+            ("a.b:80", "a.b"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("a", "a"),
+            ("localhost:1@evil.example", ""),
+            ("[::1]evil.example", ""),
+            ("[::1", ""),
+        ] {
             let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(value))]);
             assert_eq!(host_of(&Uri::from_static("/x"), &headers), Some(host));
         }

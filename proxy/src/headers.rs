@@ -3,7 +3,7 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, HOST, TE},
+    header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING},
 };
 
 /// What concerns one connection only. `Expect` is among it because hyper answers the client itself, as soon as
@@ -50,8 +50,10 @@ pub(crate) fn prepare_response(headers: &mut HeaderMap) {
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named = named_in_connection(headers);
+    // Where both are given, the length is wrong (RFC 9112, 6.3), and obeying it would cut the body.
+    let chunked = headers.contains_key(TRANSFER_ENCODING);
     let ends_here = |name: &HeaderName, value: &HeaderValue| {
-        let is_hop = is_hop_by_hop(name) || named.contains(name);
+        let is_hop = is_hop_by_hop(name) || named.contains(name) || (chunked && name == CONTENT_LENGTH);
         is_hop && !(name == TE && value.as_bytes().eq_ignore_ascii_case(b"trailers"))
     };
     if !headers.iter().any(|(name, value)| ends_here(name, value)) {
@@ -110,6 +112,16 @@ mod tests {
             map.iter().map(|(name, value)| (name.clone(), value.clone())).collect::<Vec<_>>()
         };
         assert_eq!(in_order(&map), in_order(&expected));
+    }
+
+    #[test]
+    fn a_length_beside_a_transfer_coding_is_dropped() {
+        let mut map = headers(&[("content-length", "5"), ("transfer-encoding", "chunked"), ("x", "1")]);
+        prepare_response(&mut map);
+        assert_eq!(map, headers(&[("x", "1")]));
+        let mut map = headers(&[("content-length", "5")]);
+        prepare_response(&mut map);
+        assert_eq!(map["content-length"], "5");
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(crate) struct Route {
 pub(crate) struct Routes {
     by_prefix: HashMap<Box<str>, Arc<Route>>,
     by_host: HashMap<Box<str>, Arc<Route>>,
+    /// Instances of earlier tables in which calls are still open, or may yet be.
+    retired: Vec<Arc<Instance>>,
     /// Host names that a loopback listener accepts beside the loopback names.
     public_hosts: Vec<String>,
 }
@@ -43,7 +45,22 @@ impl Routes {
                 None => routes.by_prefix.insert(wanted.name.as_str().into(), route),
             };
         }
+        routes.retired = earlier.leave_behind(&routes);
         Ok(routes)
+    }
+
+    /// The instances that the next table no longer has, as long as calls are open in them or an exchange still
+    /// holds them: their calls have to end in records, too.
+    fn leave_behind(&self, next: &Self) -> Vec<Arc<Instance>> {
+        let stays = |instance: &Arc<Instance>| next.all().any(|route| Arc::ptr_eq(&route.instance, instance));
+        // One reference is this table's own.
+        let is_busy = |instance: &Arc<Instance>| Arc::strong_count(instance) > 1 || instance.has_open();
+        self.instances().filter(|instance| !stays(instance) && is_busy(instance)).map(Arc::clone).collect()
+    }
+
+    /// Everything that is observed: the routes' instances, and those that earlier routes left behind.
+    pub(crate) fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.all().map(|route| &route.instance).chain(&self.retired)
     }
 
     fn find(&self, wanted: &config::Route) -> Option<&Arc<Route>> {
@@ -74,7 +91,7 @@ impl Routes {
     }
 
     /// All routes, in no order.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
+    fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.by_prefix.values().chain(self.by_host.values())
     }
 
@@ -192,5 +209,21 @@ mod tests {
         let slower = reload(&format!("{text}connect_timeout_ms = 5\n"));
         assert!(Arc::ptr_eq(&find(&before).instance, &find(&slower).instance));
         assert_ne!(find(&before).connector.id(), find(&slower).connector.id());
+    }
+
+    #[test]
+    fn an_instance_whose_route_is_gone_stays_while_an_exchange_holds_it() {
+        let before = routes("[[route]]\nname = \"a\"\nupstream = \"http://127.0.0.1:1\"\n");
+        let held = Arc::clone(&before.by_prefix["a"].instance);
+        let renamed = "[[route]]\nname = \"b\"\nupstream = \"http://127.0.0.1:1\"\n";
+        let reload = |earlier: &Routes| {
+            let config =
+                config::load(&config::Source { text: renamed, ..config::Source::default() }).expect("valid");
+            Routes::build(&config, earlier).expect("buildable")
+        };
+        let after = reload(&before);
+        assert!(after.instances().any(|instance| Arc::ptr_eq(instance, &held)));
+        drop((before, held));
+        assert_eq!(reload(&after).instances().count(), 1);
     }
 }

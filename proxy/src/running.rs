@@ -56,9 +56,8 @@ impl Running {
     }
 
     fn end_expired_calls(&self) {
-        for route in self.routes.load().all() {
-            route
-                .instance
+        for instance in self.routes.load().instances() {
+            instance
                 .poll_expired(self.clock.tick())
                 .into_iter()
                 .for_each(|record| self.journal.accept(record));
@@ -67,17 +66,13 @@ impl Running {
 
     /// What still waits between exchanges will not be answered any more.
     pub(crate) fn close_instances(&self) {
-        for route in self.routes.load().all() {
-            route
-                .instance
-                .close(self.clock.tick())
-                .into_iter()
-                .for_each(|record| self.journal.accept(record));
+        for instance in self.routes.load().instances() {
+            instance.close(self.clock.tick()).into_iter().for_each(|record| self.journal.accept(record));
         }
     }
 
     /// Calls of legacy clients that wait for their answers.
     pub(crate) fn open_calls(&self) -> usize {
-        self.routes.load().all().map(|route| route.instance.open_calls()).sum()
+        self.routes.load().instances().map(|instance| instance.open_calls()).sum()
     }
 }

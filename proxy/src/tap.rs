@@ -12,7 +12,7 @@ use crate::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use mcpmeter_journal::Journal;
+use mcpmeter_journal::{Journal, LossReason};
 use mcpmeter_observer::{EndpointPatch, Exchange, Failure, Tick};
 use std::{
     pin::Pin,
@@ -48,6 +48,7 @@ impl Tap {
             while let Some(record) = exchange.poll_finished(handed_on) {
                 journal.accept(record);
             }
+            journal.lose(LossReason::BatchTooLarge, exchange.poll_unrecorded());
         }
     }
 }

@@ -9,7 +9,7 @@ mod pool;
 mod socket;
 
 pub(crate) use connect::{Connector, client_tls, set_options};
-pub(crate) use failure::failure_mid_body;
+pub(crate) use failure::{UPLOAD_BROKEN, failure_mid_body};
 pub(crate) use pool::{Lease, Pool};
 
 use crate::{tap::RequestBody, tasks::Tasks};

@@ -7,7 +7,9 @@ use crate::{
     correlator::OpenCall,
     word::{Status, StatusDetail},
 };
+use sha2::{Digest, Sha256};
 use std::{
+    borrow::Cow,
     collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::{
@@ -18,6 +20,8 @@ use std::{
 
 /// Conversations that one table of one instance remembers.
 const MAX_CONVERSATIONS: usize = 16_384;
+/// Longer keys are replaced by their hash: a session id may be as long as a header, and many are remembered.
+const MAX_KEY: usize = 128;
 /// Tables are cut into parts with a lock each, so that cores rarely meet.
 const SHARDS: usize = 16;
 
@@ -48,6 +52,7 @@ impl Conversations {
         if self.len.load(Ordering::Acquire) == 0 {
             return None;
         }
+        let key = &*bounded(key);
         let found = self.shard(key).get(key).map(Arc::clone)?;
         found.last_seen.store(now.0, Ordering::Relaxed);
         Some(found)
@@ -55,6 +60,8 @@ impl Conversations {
 
     /// The conversation with this key, made if need be; and the calls of one that had to make room.
     pub(crate) fn get_or_insert(&self, key: &[u8], now: Tick) -> (Arc<Conversation>, Vec<OpenCall>) {
+        let secret = key;
+        let key = &*bounded(key);
         let mut shard = self.shard(key);
         if let Some(found) = shard.get(key) {
             found.last_seen.store(now.0, Ordering::Relaxed);
@@ -62,7 +69,7 @@ impl Conversations {
         }
         let forgotten =
             if shard.len() >= MAX_CONVERSATIONS / SHARDS { forget_oldest(&mut shard) } else { None };
-        let conversation = Arc::new(Conversation::new(key, now));
+        let conversation = Arc::new(Conversation::new(secret, now));
         shard.insert(key.into(), Arc::clone(&conversation));
         if forgotten.is_none() {
             self.len.fetch_add(1, Ordering::Release);
@@ -74,6 +81,7 @@ impl Conversations {
     /// Forgets a conversation and gives back what was open in it. Calls that are still being asked in it end with
     /// the status.
     pub(crate) fn remove(&self, key: &[u8], status: Status) -> Vec<OpenCall> {
+        let key = &*bounded(key);
         let removed = self.shard(key).remove(key);
         let Some(removed) = removed else { return Vec::new() };
         self.len.fetch_sub(1, Ordering::Release);
@@ -82,7 +90,8 @@ impl Conversations {
 
     /// Forgets a legacy conversation unless a stream of it is still there.
     pub(crate) fn remove_without_streams(&self, key: &[u8], status: Status) -> Vec<OpenCall> {
-        let has_stream = self.shard(key).get(key).is_some_and(|conversation| conversation.has_stream());
+        let short = &*bounded(key);
+        let has_stream = self.shard(short).get(short).is_some_and(|conversation| conversation.has_stream());
         if has_stream { Vec::new() } else { self.remove(key, status) }
     }
 
@@ -94,6 +103,11 @@ impl Conversations {
     /// Calls whose answers are to come on a stream that is there.
     pub(crate) fn open_calls(&self) -> usize {
         self.all().iter().map(|conversation| conversation.state().open.len()).sum()
+    }
+
+    /// Whether any call is still open in any of them.
+    pub(crate) fn has_open(&self) -> bool {
+        self.all().iter().any(|conversation| conversation.has_open())
     }
 
     /// The calls whose time has run out.
@@ -115,9 +129,36 @@ impl Conversations {
     }
 }
 
+fn bounded(key: &[u8]) -> Cow<'_, [u8]> {
+    if key.len() > MAX_KEY { Cow::Owned(Sha256::digest(key).to_vec()) } else { Cow::Borrowed(key) }
+}
+
 fn forget_oldest(shard: &mut Shard) -> Option<Arc<Conversation>> {
     let oldest =
         shard.iter().min_by_key(|(_, conversation)| conversation.last_seen.load(Ordering::Relaxed))?;
     let key = oldest.0.clone();
     shard.remove(&key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_key_is_remembered_by_its_hash_alone() {
+        let table = Conversations::default();
+        let long = vec![b's'; 200_000];
+        let (inserted, _) = table.get_or_insert(&long, Tick(0));
+        let found = table.get(&long, Tick(1)).expect("remembered");
+        assert!(Arc::ptr_eq(&inserted, &found));
+        assert!(
+            table.shards.iter().all(|shard| shard
+                .lock()
+                .expect("whole")
+                .keys()
+                .all(|key| key.len() <= MAX_KEY))
+        );
+        assert!(table.remove(&long, Status::Cancelled).is_empty());
+        assert_eq!(table.len(), 0);
+    }
 }

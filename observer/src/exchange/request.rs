@@ -12,6 +12,9 @@ use crate::{
 
 /// What a Streamable HTTP request without a version means (specification 2025-06-18, basic/transports).
 const ASSUMED_VERSION: &str = "2025-03-26";
+/// The most calls recorded of one exchange. Only a batch (2025-03-26) can have more than one; what is beyond this
+/// is counted as lost, because a body must not decide how much memory and time its calls take.
+const MAX_CALLS: usize = 1000;
 /// The longest id that a record shows.
 const MAX_RPC_ID: usize = 64;
 
@@ -34,6 +37,10 @@ impl Exchange {
 
     fn take_request(&mut self, method: &str, message: &Message, now: Tick) {
         if let Ok(method) = method.parse::<Method>() {
+            if self.open.len() + self.asked.posted.len() >= MAX_CALLS {
+                self.unrecorded += 1;
+                return;
+            }
             self.open_call(method, message, now);
         } else if method == "initialize" {
             self.note_initialize(message);

@@ -93,7 +93,7 @@ impl Exchange {
             // A session ends by its client's will, or because the server has forgotten it.
             let origin = if status == Status::Cancelled { Origin::Client } else { Origin::Upstream };
             let outcome = crate::outcome::Outcome::new(status, StatusDetail::SessionEnded, origin);
-            self.finished.push(Finished { record: call.finish(outcome, now), answered_at: None });
+            self.finished.push_back(Finished { record: call.finish(outcome, now), answered_at: None });
         }
     }
 

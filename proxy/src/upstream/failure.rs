@@ -31,7 +31,13 @@ pub(crate) fn failure_mid_body(error: &hyper::Error) -> Failure {
     Failure { http_status: None, ..before_head(error) }
 }
 
+/// The code of a request whose upload the client broke off.
+pub(crate) const UPLOAD_BROKEN: &str = "upload_broken";
+
 fn code_of(error: &hyper::Error) -> &'static str {
+    if error.is_user() {
+        return UPLOAD_BROKEN;
+    }
     let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     match io.map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => "connection_reset",
