@@ -2,6 +2,7 @@
 
 mod admin;
 mod app;
+mod chain;
 mod cli;
 mod client_ip;
 mod clock;

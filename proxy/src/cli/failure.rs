@@ -1,5 +1,6 @@
 //! How a command fails: what is said on stderr, and with which exit code.
 
+use crate::chain::chain;
 use mcpmeter_config::Problems;
 use std::{error::Error, io::stderr, process::ExitCode};
 
@@ -13,7 +14,7 @@ pub(crate) struct Failure {
 impl Failure {
     /// It did not work: exit code 1.
     pub(crate) fn failed(what: &str, error: &dyn Error) -> Self {
-        Self { code: 1, text: format!("error: {}", chain(what, error)) }
+        Self { code: 1, text: format!("error: {}", explain(what, error)) }
     }
 
     /// The caller has to change something: exit code 2.
@@ -30,7 +31,7 @@ impl Failure {
 
     /// Something else is not there: exit code 3.
     pub(crate) fn unreachable(what: &str, error: &dyn Error) -> Self {
-        Self { code: 3, text: format!("error: {}", chain(what, error)) }
+        Self { code: 3, text: format!("error: {}", explain(what, error)) }
     }
 
     /// Says it and gives the exit code.
@@ -40,17 +41,7 @@ impl Failure {
     }
 }
 
-/// An error with everything behind it, on one line.
-fn chain(what: &str, error: &dyn Error) -> String {
-    let mut text = if what.is_empty() { error.to_string() } else { format!("{what}: {error}") };
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.ends_with(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        source = cause.source();
-    }
-    text
+/// What was tried, and why it failed.
+fn explain(what: &str, error: &dyn Error) -> String {
+    if what.is_empty() { chain(error) } else { format!("{what}: {}", chain(error)) }
 }

@@ -4,7 +4,7 @@
 //! would stall the others (WIRE.md 3.2).
 
 use super::{Sender, failure, socket::Socket};
-use crate::{tap::RequestBody, tasks::Tasks};
+use crate::{chain::chain, tap::RequestBody, tasks::Tasks};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use mcpmeter_observer::Failure;
@@ -66,7 +66,7 @@ impl Connector {
         match &self.tls {
             None => self.handshake(stream, tasks).await,
             Some((connector, name)) => {
-                let failed = |error: io::Error| failure::unreachable("tls_error", failure::chain(&error));
+                let failed = |error: io::Error| failure::unreachable("tls_error", chain(&error));
                 let stream = connector.connect(name.clone(), stream).await.map_err(failed)?;
                 self.handshake(stream, tasks).await
             }
@@ -75,8 +75,7 @@ impl Connector {
 
     async fn dial(&self) -> Result<Socket, Failure> {
         let resolved = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
-        let addresses =
-            resolved.map_err(|error| failure::unreachable("dns_error", failure::chain(&error)))?;
+        let addresses = resolved.map_err(|error| failure::unreachable("dns_error", chain(&error)))?;
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in addresses {
             match TcpStream::connect(address).await {
@@ -105,7 +104,7 @@ impl Connector {
             .max_headers(self.max_headers)
             .handshake::<_, RequestBody>(TokioIo::new(stream))
             .await
-            .map_err(|error| failure::unreachable("connect_error", failure::chain(&error)))?;
+            .map_err(|error| failure::unreachable("connect_error", chain(&error)))?;
         tasks.spawn(async move {
             // Whoever waits for an answer is told what went wrong; there is nobody else to tell.
             let _ = connection.await;

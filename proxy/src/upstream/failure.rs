@@ -1,5 +1,6 @@
 //! What went wrong on the way to the upstream, in the words of a record.
 
+use crate::chain::chain;
 use mcpmeter_observer::{Failure, Status, StatusDetail};
 use std::{error::Error, io};
 
@@ -46,19 +47,4 @@ fn code_of(error: &hyper::Error) -> &'static str {
         _ if error.is_incomplete_message() || error.is_closed() || error.is_canceled() => "connection_closed",
         _ => "connection_error",
     }
-}
-
-/// The error's words and those of everything behind it.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.ends_with(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        source = cause.source();
-    }
-    text
 }
