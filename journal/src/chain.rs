@@ -3,7 +3,7 @@
 use std::{error::Error, fmt::Write};
 
 /// The error and its causes, separated by colons.
-pub(crate) fn chain(error: &dyn Error) -> String {
+pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -16,4 +16,20 @@ pub(crate) fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn a_cause_that_the_error_names_already_is_not_repeated() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot open the store")]
+        struct Outer(#[source] io::Error);
+        let error = Outer(io::Error::other("disk full"));
+        assert_eq!(chain(&error), "cannot open the store: disk full");
+        assert_eq!(chain(&io::Error::other(error)), "cannot open the store: disk full");
+    }
 }

@@ -47,6 +47,7 @@ mod writer;
 mod writer_handle;
 
 pub use accounts::{Accounts, LossReason};
+pub use chain::chain;
 pub use columns::{COLUMNS, Column, Kind, TABLE};
 pub use filter::CallFilter;
 pub use health::{Condition, Health};

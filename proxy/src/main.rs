@@ -2,7 +2,6 @@
 
 mod admin;
 mod app;
-mod chain;
 mod cli;
 mod client_ip;
 mod clock;

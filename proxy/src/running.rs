@@ -11,6 +11,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use mcpmeter_config::{ClientIp, Config};
 use mcpmeter_journal::Journal;
+use mcpmeter_observer::{CallRecord, Instance, Tick};
 use std::{sync::Arc, time::Duration};
 
 /// How often calls are looked for whose time has run out.
@@ -56,18 +57,17 @@ impl Running {
     }
 
     fn end_expired_calls(&self) {
-        for instance in self.routes.load().instances() {
-            instance
-                .poll_expired(self.clock.tick())
-                .into_iter()
-                .for_each(|record| self.journal.accept(record));
-        }
+        self.accept_from_all(Instance::poll_expired);
     }
 
     /// What still waits between exchanges will not be answered any more.
     pub(crate) fn close_instances(&self) {
+        self.accept_from_all(Instance::close);
+    }
+
+    fn accept_from_all(&self, take: impl Fn(&Instance, Tick) -> Vec<Box<CallRecord>>) {
         for instance in self.routes.load().instances() {
-            instance.close(self.clock.tick()).into_iter().for_each(|record| self.journal.accept(record));
+            take(instance, self.clock.tick()).into_iter().for_each(|record| self.journal.accept(record));
         }
     }
 

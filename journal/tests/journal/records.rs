@@ -1,8 +1,8 @@
 //! Records for tests: plain ones by number, and those that go to the limits of every column.
 
 use mcpmeter_observer::{
-    AuthMethod, AuthState, CallId, CallRecord, Framing, MatchKind, Method, Origin, Status, StatusDetail,
-    Text, Timestamp, Transport,
+    AuthMethod, AuthState, CallId, CallRecord, Framing, Identity, MatchKind, Method, Origin, Status,
+    StatusDetail, Text, Timestamp, Transport,
 };
 use uuid::Uuid;
 
@@ -12,60 +12,14 @@ pub(crate) const MARCH: Timestamp = Timestamp(1_772_323_200_000_000);
 /// The `number`th call of March: one per millisecond, nothing known that need not be.
 pub(crate) fn plain(number: u64) -> Box<CallRecord> {
     let created_at = Timestamp(MARCH.0 + i64::try_from(number).unwrap() * 1_000);
+    let id = CallId::new(created_at, u128::from(number) << 64);
+    let identity = Identity { instance_id: "inst".into(), user_id: None, organization_id: None };
     Box::new(CallRecord {
-        id: CallId::new(created_at, u128::from(number) << 64),
-        created_at,
         completed_at: Timestamp(created_at.0 + 1_234),
         duration_us: 1_234,
-        ttfb_us: None,
-        first_event_us: None,
-        proxy_us: None,
-        user_id: None,
-        organization_id: None,
-        mcp_server_instance_id: "inst".into(),
-        tool_name: None,
-        method: Method::ToolsCall,
         transport_type: Transport::Stdio,
-        client_transport: Transport::StreamableHttps,
-        protocol_version: None,
         status: Status::Ok,
-        status_detail: None,
-        origin: None,
-        error_code: None,
-        error_message: None,
-        error_detail: None,
-        http_status: None,
-        input_bytes: 0,
-        output_bytes: 0,
-        http_request_bytes: None,
-        http_response_bytes: None,
-        cpu_ms: None,
-        cpu_percent: None,
-        memory_bytes: None,
-        auth_method: AuthMethod::None,
-        auth_state: AuthState::Missing,
-        api_key_id: None,
-        rate_limit_state: None,
-        client_ip: None,
-        user_agent: None,
-        client_name: None,
-        client_version: None,
-        session_hash: None,
-        trace_id: None,
-        span_id: None,
-        parent_span_id: None,
-        rpc_id: None,
-        framing: None,
-        match_kind: MatchKind::None,
-        batch_size: None,
-        batch_index: None,
-        tool_count: None,
-        redelivered: 0,
-        client_left: false,
-        cancel_requested: false,
-        header_mismatch: false,
-        task_hash: None,
-        mrtr_group: None,
+        ..CallRecord::begin(id, created_at, Method::ToolsCall, &identity)
     })
 }
 

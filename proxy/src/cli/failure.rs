@@ -1,7 +1,7 @@
 //! How a command fails: what is said on stderr, and with which exit code.
 
-use crate::chain::chain;
 use mcpmeter_config::Problems;
+use mcpmeter_journal::chain;
 use std::{error::Error, io::stderr, process::ExitCode};
 
 /// A failed command.

@@ -4,9 +4,10 @@
 //! would stall the others (WIRE.md 3.2).
 
 use super::{Sender, failure, socket::Socket};
-use crate::{chain::chain, tap::RequestBody, tasks::Tasks};
+use crate::{tap::RequestBody, tasks::Tasks};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use mcpmeter_journal::chain;
 use mcpmeter_observer::Failure;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};

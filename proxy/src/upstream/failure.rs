@@ -1,6 +1,6 @@
 //! What went wrong on the way to the upstream, in the words of a record.
 
-use crate::chain::chain;
+use mcpmeter_journal::chain;
 use mcpmeter_observer::{Failure, Status, StatusDetail};
 use std::{error::Error, io};
 

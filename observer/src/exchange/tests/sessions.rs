@@ -1,0 +1,120 @@
+//! What several exchanges of a session have to do with each other.
+
+use super::*;
+
+#[test]
+fn the_session_tells_version_and_client_of_later_calls() {
+    let instance = instance();
+    let initialize = r#"{"id":0,"method":"initialize","params":{"protocolVersion":"2026-07-28","clientInfo":{"name":"c","version":"9"}}}"#;
+    let mut opening = post(&instance, &[], initialize);
+    opening.handle_response_head(
+        StatusCode::OK,
+        &headers(&[("content-type", JSON), ("mcp-session-id", "secret")]),
+        Tick(11 * MS),
+    );
+    opening.handle_response_data(br#"{"id":0,"result":{"protocolVersion":"2025-11-25"}}"#, Tick(12 * MS));
+    opening.handle_response_end(Tick(12 * MS));
+    assert!(take(&mut opening).is_empty());
+    let mut exchange = post(&instance, &[("mcp-session-id", "secret")], CALL);
+    respond(&mut exchange, 200, JSON, 11);
+    exchange.handle_response_data(ANSWER.as_bytes(), Tick(12 * MS));
+    exchange.handle_response_end(Tick(12 * MS));
+    let record = only(take(&mut exchange));
+    assert_eq!(record.protocol_version.as_deref(), Some("2025-11-25"));
+    assert_eq!((record.client_name.as_deref(), record.client_version.as_deref()), (Some("c"), Some("9")));
+    assert!(record.session_hash.as_ref().is_some_and(|hash| hash.len() == 32 && !hash.contains("secret")));
+}
+
+#[test]
+fn a_cancelled_call_without_an_answer_is_cancelled_and_type_matters() {
+    let instance = instance();
+    let cancel = |id: &str| {
+        let body =
+            format!(r#"{{"method":"notifications/cancelled","params":{{"requestId":{id},"reason":"r"}}}}"#);
+        post(&instance, &[("mcp-session-id", "s")], &body);
+    };
+    let mut exchange = post(&instance, &[("mcp-session-id", "s")], CALL);
+    respond(&mut exchange, 200, SSE, 11);
+    cancel("\"1\"");
+    cancel("1");
+    exchange.handle_response_end(Tick(20 * MS));
+    let record = only(take(&mut exchange));
+    assert_eq!(
+        (record.status, record.status_detail),
+        (Status::Cancelled, Some(StatusDetail::CancelNotified))
+    );
+    let mut other = post(&instance, &[("mcp-session-id", "s")], &CALL.replace("\"id\":1", "\"id\":5"));
+    cancel("\"5\"");
+    respond(&mut other, 200, JSON, 11);
+    other.handle_response_data(br#"{"id":5,"result":{}}"#, Tick(12 * MS));
+    other.handle_response_end(Tick(12 * MS));
+    assert!(!only(take(&mut other)).cancel_requested);
+}
+
+#[test]
+fn an_answer_on_a_resumed_stream_belongs_to_the_post() {
+    let instance = instance();
+    let session = ("mcp-session-id", "s");
+    let mut exchange = post(&instance, &[session, ("mcp-protocol-version", "2025-11-25")], CALL);
+    respond(&mut exchange, 200, SSE, 11);
+    exchange.handle_response_data(b"id: 0\ndata: \n\n", Tick(12 * MS));
+    exchange.handle_response_end(Tick(13 * MS));
+    assert!(take(&mut exchange).is_empty(), "the answer may still come");
+    let mut resumed = begin(&instance, http::Method::GET, "/mcp", &[session, ("last-event-id", "0")]);
+    respond(&mut resumed, 200, SSE, 50);
+    resumed.handle_response_data(format!("id: 1\ndata: {ANSWER}\n\n").as_bytes(), Tick(60 * MS));
+    let record = only(take(&mut resumed));
+    assert_eq!((record.status, record.duration_us), (Status::Ok, 50_000));
+}
+
+#[test]
+fn a_detached_call_ends_with_its_session_or_its_time() {
+    let instance = instance();
+    let detach = || {
+        let mut exchange = post(&instance, &[("mcp-session-id", "s")], CALL);
+        respond(&mut exchange, 200, SSE, 11);
+        exchange.handle_response_data(b"id: 0\ndata: \n\n", Tick(12 * MS));
+        exchange.handle_client_left(Tick(13 * MS));
+        assert!(take(&mut exchange).is_empty());
+    };
+    detach();
+    let mut end = begin(&instance, http::Method::DELETE, "/mcp", &[("mcp-session-id", "s")]);
+    respond(&mut end, 200, "", 20);
+    assert_eq!(only(take(&mut end)).status_detail, Some(StatusDetail::SessionEnded));
+    detach();
+    assert!(instance.poll_expired(Tick(14 * 60_000 * MS)).is_empty());
+    let expired = instance.poll_expired(Tick(16 * 60_000 * MS));
+    assert_eq!(expired[0].status_detail, Some(StatusDetail::DetachedExpired));
+}
+
+#[test]
+fn a_call_ends_once_whichever_of_stream_and_session_the_client_closes_first() {
+    let instance = instance();
+    let session = [("mcp-session-id", "s")];
+    let begin_call = || {
+        let mut exchange = post(&instance, &session, CALL);
+        respond(&mut exchange, 200, SSE, 11);
+        exchange.handle_response_data(b"id: 0\ndata: {\"method\":\"m\"}\n\n", Tick(12 * MS));
+        exchange
+    };
+    let delete = || {
+        let mut end = begin(&instance, http::Method::DELETE, "/mcp", &session);
+        respond(&mut end, 202, "", 20);
+        end
+    };
+    let mut stream_first = begin_call();
+    stream_first.handle_client_left(Tick(13 * MS));
+    assert!(take(&mut stream_first).is_empty(), "it could be resumed");
+    let one = only(take(&mut delete()));
+
+    let mut session_first = begin_call();
+    assert!(take(&mut delete()).is_empty());
+    session_first.handle_client_left(Tick(20 * MS));
+    let other = only(take(&mut session_first));
+
+    assert_eq!(one, other);
+    assert_eq!((one.status, one.status_detail), (Status::Cancelled, Some(StatusDetail::SessionEnded)));
+    // Of the exchange that the call was asked on; not of the one that ended its session.
+    assert_eq!((one.http_status, one.ttfb_us, one.first_event_us), (Some(200), Some(1000), Some(2000)));
+    assert_eq!((one.http_request_bytes, one.http_response_bytes), (Some(CALL.len() as u64), Some(28)));
+}
