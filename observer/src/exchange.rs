@@ -51,6 +51,8 @@ pub struct Exchange {
     role: Role,
     session: Option<Arc<Conversation>>,
     asked: Asked,
+    /// The request's scanner when it is done, for the response.
+    spare: Option<Box<Scanner>>,
     /// Calls whose answers come on this exchange.
     open: OpenCalls,
     answer: Answer,
@@ -122,6 +124,7 @@ impl Exchange {
             role,
             session: None,
             asked: Asked { scanner: scans.then(Box::default), done: !scans, ..Asked::default() },
+            spare: None,
             open: OpenCalls::default(),
             answer: Answer::default(),
             finished: VecDeque::new(),

@@ -13,6 +13,7 @@ mod text;
 pub use id::IdToken;
 pub use path::Leaf;
 pub use scanner::Scanner;
+use std::borrow::Cow;
 
 /// What a message is, from its top-level keys alone (JSON-RPC 2.0, WIRE.md 1.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,10 +103,10 @@ impl Message {
     }
 
     /// The id as it was written, quotes included; cut at its cap.
-    pub fn raw_id(&self) -> Option<String> {
+    pub fn raw_id(&self) -> Option<Cow<'_, str>> {
         let (form, raw) = self.capture(Leaf::Id)?;
         let raw = text::sanitise(raw);
-        Some(if form == Form::String { format!("\"{raw}\"") } else { raw.into_owned() })
+        Some(if form == Form::String { format!("\"{raw}\"").into() } else { raw })
     }
 
     /// The text of a leaf that is a string.

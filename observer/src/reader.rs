@@ -46,8 +46,9 @@ pub(crate) struct Events {
 }
 
 impl Reader {
-    /// Chosen by the essence of `Content-Type` (WIRE.md 3.2). Encoded bodies are not read.
-    pub(crate) fn for_headers(headers: &HeaderMap) -> Self {
+    /// Chosen by the essence of `Content-Type` (WIRE.md 3.2). Encoded bodies are not read. A scanner that is
+    /// spare and restarted saves making one.
+    pub(crate) fn for_headers(headers: &HeaderMap, spare: Option<Box<Scanner>>) -> Self {
         let encoding = headers.get(header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes);
         if encoding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
             return Self::Blind;
@@ -60,14 +61,14 @@ impl Reader {
         if essence.eq_ignore_ascii_case(b"text/event-stream") {
             Self::Sse(Box::default())
         } else if essence.eq_ignore_ascii_case(b"application/json") {
-            Self::json()
+            Self::json(spare)
         } else {
             Self::Unknown
         }
     }
 
-    fn json() -> Self {
-        Self::Json { scanner: Box::default(), over_at: None }
+    fn json(spare: Option<Box<Scanner>>) -> Self {
+        Self::Json { scanner: spare.unwrap_or_default(), over_at: None }
     }
 
     /// The body is in a form that is not read.
@@ -80,7 +81,7 @@ impl Reader {
         if matches!(self, Self::Unknown)
             && let Some(first) = bytes.iter().find(|byte| !byte.is_ascii_whitespace())
         {
-            *self = if matches!(first, b'{' | b'[' | 0xef) { Self::json() } else { Self::Blind };
+            *self = if matches!(first, b'{' | b'[' | 0xef) { Self::json(None) } else { Self::Blind };
         }
         match self {
             Self::Json { scanner, over_at } => {

@@ -24,11 +24,17 @@ const PREFIXES: [&str; 12] = [
     "eyJ",
 ];
 const MIN_TOKEN: usize = 12;
+/// No secret is known that is shorter, its scheme and its user name included.
+const MIN_SECRET: usize = 12;
 /// Authorization schemes whose next word is the credential (RFC 9110, 11.4).
 const SCHEMES: [&str; 3] = ["bearer", "basic", "digest"];
 
 /// A text as a record may keep it: secrets masked, at most `cap` bytes, cut at a whole character.
 pub(crate) fn keep(text: &str, cap: usize) -> Text {
+    // Most texts are the names of tools and versions.
+    if text.len() < MIN_SECRET.min(cap) && !text.contains('@') {
+        return text.into();
+    }
     let mut kept = String::with_capacity(text.len().min(cap));
     let mut after_scheme = false;
     for word in text.split_inclusive(is_separator) {

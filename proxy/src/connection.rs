@@ -45,6 +45,7 @@ pub(crate) async fn serve<S>(
     });
     let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
+        biased;
         // How a connection ends is told by its exchanges; there is nothing to say about it by itself.
         _ = connection.as_mut() => return,
         () = stopping.drained() => connection.as_mut().graceful_shutdown(),

@@ -101,7 +101,7 @@ impl Carrier {
             Sent::Unsent(failure, request) => {
                 // A client that waits for `100 Continue` must not be invited to upload into nothing.
                 if !expects_continue {
-                    read_for_record(request.into_body()).await;
+                    Box::pin(read_for_record(request.into_body())).await;
                 }
                 owner.fail(&failure);
                 Refusal::of_failure(&failure).into_response().map(Either::Right)

@@ -76,6 +76,17 @@ impl TapOwner {
         }
     }
 
+    /// A part of the answer's body was read; `last` if the body ends with it.
+    fn read(&mut self, data: &[u8], last: bool) {
+        self.ended |= last;
+        self.tap.tell(|exchange, now| {
+            exchange.handle_response_data(data, now);
+            if last {
+                exchange.handle_response_end(now);
+            }
+        });
+    }
+
     /// The upstream failed.
     pub(crate) fn fail(&mut self, failure: &Failure) {
         if !std::mem::replace(&mut self.ended, true) {
@@ -181,7 +192,8 @@ impl ResponseBody {
 
     /// Shows a frame to the observer; gives what goes on.
     fn take_data(&mut self, data: Bytes) -> Bytes {
-        self.owner.tap.tell(|exchange, now| exchange.handle_response_data(&data, now));
+        // hyper does not ask again behind the last byte of a body of known length.
+        self.owner.read(&data, self.inner.is_end_stream());
         match &mut self.patch {
             Some(patch) => patch.patch(data),
             None => data,
@@ -216,7 +228,6 @@ impl Body for ResponseBody {
                 Err(trailers) => trailers,
             };
             if this.inner.is_end_stream() {
-                // hyper does not ask again behind the last byte of a body of known length.
                 this.end();
             }
             if frame.data_ref().is_none_or(|data| !data.is_empty()) {

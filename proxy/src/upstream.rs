@@ -44,7 +44,8 @@ pub(crate) async fn send(
             sent => return sent,
         }
     }
-    match connector.connect(tasks).await {
+    // Rare, and large: boxed, so that the other requests need not carry the room for it.
+    match Box::pin(connector.connect(tasks)).await {
         Ok(sender) => send_on(sender, connector, pool, request).await,
         Err(failure) => Sent::Unsent(failure, Box::new(request)),
     }

@@ -8,18 +8,13 @@ use crate::{
     word::{AuthMethod, AuthState, Method},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The most bytes of a user agent, a tool's or a client's name.
 const MAX_NAME: usize = 256;
 
-const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
-const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
-const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
-const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const SESSION_ID: &str = "mcp-session-id";
 
 #[derive(Debug)]
 pub(super) struct Facts {
@@ -41,23 +36,45 @@ pub(super) struct Facts {
 
 impl Facts {
     pub(super) fn of_head(head: &Head<'_>) -> Self {
-        let value = |name: &HeaderName| head.headers.get(name).cloned();
-        Self {
+        let mut facts = Self {
             created_at: head.created_at,
             began_at: head.at,
             entropy: head.entropy,
             target: (head.method == http::Method::GET).then(|| head.target.into()),
             client_ip: head.client_ip.clone(),
-            user_agent: value(&header::USER_AGENT),
-            session_id: value(&SESSION_ID),
-            last_event_id: value(&LAST_EVENT_ID),
-            protocol_version: value(&PROTOCOL_VERSION),
-            mcp_method: value(&MCP_METHOD),
-            mcp_name: value(&MCP_NAME),
-            traceparent: value(&TRACEPARENT),
-            has_credentials: head.headers.contains_key(header::AUTHORIZATION)
-                || head.headers.contains_key("x-api-key"),
+            user_agent: None,
+            session_id: None,
+            last_event_id: None,
+            protocol_version: None,
+            mcp_method: None,
+            mcp_name: None,
+            traceparent: None,
+            has_credentials: false,
+        };
+        // One walk over the few headers there are is cheaper than nine searches.
+        for (name, value) in head.headers {
+            facts.note_header(name, value);
         }
+        facts
+    }
+
+    /// Of a header that comes several times the first counts.
+    fn note_header(&mut self, name: &HeaderName, value: &HeaderValue) {
+        let fact = match name.as_str() {
+            "user-agent" => &mut self.user_agent,
+            SESSION_ID => &mut self.session_id,
+            "last-event-id" => &mut self.last_event_id,
+            "mcp-protocol-version" => &mut self.protocol_version,
+            "mcp-method" => &mut self.mcp_method,
+            "mcp-name" => &mut self.mcp_name,
+            "traceparent" => &mut self.traceparent,
+            "authorization" | "x-api-key" => {
+                self.has_credentials = true;
+                return;
+            }
+            _ => return,
+        };
+        fact.get_or_insert_with(|| value.clone());
     }
 
     /// The tool that `Mcp-Name` announces (2026-07-28), decoded.

@@ -53,10 +53,7 @@ impl Exchange {
         record.tool_name = message.text(Leaf::Name).filter(|_| method == Method::ToolsCall).map(keep_name);
         record.input_bytes = message.bytes;
         record.batch_index = message.batch_index;
-        record.rpc_id = message.raw_id().map(|mut id| {
-            id.truncate(id.floor_char_boundary(MAX_RPC_ID));
-            id.into()
-        });
+        record.rpc_id = message.raw_id().map(|id| id[..id.floor_char_boundary(MAX_RPC_ID)].into());
         record.header_mismatch = self.differs_from_headers(method, record.tool_name.as_deref());
         let info = self.session.as_ref().and_then(|session| session.info.get());
         record.protocol_version = self.version_of(message, info);
@@ -136,8 +133,10 @@ impl Exchange {
         if std::mem::replace(&mut self.asked.done, true) {
             return;
         }
-        let Some(scanner) = self.asked.scanner.take() else { return };
+        let Some(mut scanner) = self.asked.scanner.take() else { return };
         let batch_size = scanner.batch_size();
+        scanner.restart();
+        self.spare = Some(scanner);
         if self.asked.messages == 0 {
             self.open_announced_call(now);
         }

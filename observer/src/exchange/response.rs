@@ -43,7 +43,7 @@ impl Exchange {
             _ => false,
         };
         if expects {
-            self.answer.reader = Reader::for_headers(headers);
+            self.answer.reader = Reader::for_headers(headers, self.spare.take());
         }
     }
 

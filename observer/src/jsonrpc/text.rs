@@ -5,15 +5,25 @@ use std::borrow::Cow;
 
 /// The text of a JSON string's inside: escapes undone, made valid UTF-8, without NUL.
 pub(super) fn unescape(raw: &[u8]) -> Cow<'_, str> {
-    if !raw.contains(&b'\\') {
-        return sanitise(raw);
+    match unescape_bytes(raw) {
+        Cow::Borrowed(raw) => sanitise(raw),
+        Cow::Owned(bytes) => Cow::Owned(sanitise(&bytes).into_owned()),
     }
-    let bytes = decode(raw, &mut false);
-    Cow::Owned(sanitise(&bytes).into_owned())
+}
+
+/// The bytes of a JSON string's inside: escapes undone, and nothing else.
+pub(super) fn unescape_bytes(raw: &[u8]) -> Cow<'_, [u8]> {
+    match memchr::memchr(b'\\', raw) {
+        None => Cow::Borrowed(raw),
+        Some(_) => Cow::Owned(decode(raw, &mut false)),
+    }
 }
 
 /// The same for ids, where no two different ids may become one: undecodable input stays as written.
 pub(super) fn unescape_exact(raw: &[u8]) -> Vec<u8> {
+    if memchr::memchr(b'\\', raw).is_none() {
+        return raw.to_vec();
+    }
     let mut lossy = false;
     let bytes = decode(raw, &mut lossy);
     if lossy { raw.to_vec() } else { bytes }
@@ -21,8 +31,10 @@ pub(super) fn unescape_exact(raw: &[u8]) -> Vec<u8> {
 
 /// Valid UTF-8 without NUL, copied only where something had to change.
 pub(super) fn sanitise(raw: &[u8]) -> Cow<'_, str> {
-    let text = String::from_utf8_lossy(raw);
-    if text.contains('\0') { Cow::Owned(text.replace('\0', "")) } else { text }
+    match str::from_utf8(raw) {
+        Ok(text) if memchr::memchr(0, raw).is_none() => Cow::Borrowed(text),
+        _ => Cow::Owned(String::from_utf8_lossy(raw).replace('\0', "")),
+    }
 }
 
 fn decode(raw: &[u8], lossy: &mut bool) -> Vec<u8> {

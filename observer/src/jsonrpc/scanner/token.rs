@@ -19,8 +19,8 @@ impl Scanner {
         self.state = match end {
             StringEnd::Open { escaped } => State::Key { escaped },
             StringEnd::Closed => {
-                let key = text::unescape(&self.key);
-                let target = self.frames[self.depth.saturating_sub(1)].child(key.as_bytes());
+                let key = text::unescape_bytes(&self.key);
+                let target = self.frames[self.depth.saturating_sub(1)].child(&key);
                 State::Value(target)
             }
         };
