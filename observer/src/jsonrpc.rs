@@ -31,7 +31,7 @@ pub enum Kind {
 /// The form of a leaf's JSON value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// A string; its text is unescaped (but for the id, which stays as it was written).
+    /// A string; its text is unescaped, but for ids and contents, which stay as they were written.
     String,
     /// A number, `true`, `false`, `null`, or what stands in their place: the raw token.
     Scalar,
@@ -113,6 +113,17 @@ impl Message {
     pub fn text(&self, leaf: Leaf) -> Option<&str> {
         match self.capture(leaf) {
             Some((Form::String, bytes)) => str::from_utf8(bytes).ok(),
+            _ => None,
+        }
+    }
+
+    /// The first text of a result's content.
+    pub fn content_text(&self) -> Option<Cow<'_, str>> {
+        match self.capture(Leaf::ContentText)? {
+            (Form::String, raw) if self.is_truncated(Leaf::ContentText) => {
+                Some(text::unescape(capture::trim_partial(raw)))
+            }
+            (Form::String, raw) => Some(text::unescape(raw)),
             _ => None,
         }
     }

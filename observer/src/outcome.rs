@@ -54,7 +54,7 @@ impl Outcome {
             return Self {
                 status: Some(Status::ToolError),
                 origin: Some(Origin::Upstream),
-                error_message: message.text(Leaf::ContentText).map(|text| redact::keep(text, MAX_MESSAGE)),
+                error_message: message.content_text().map(|text| redact::keep(&text, MAX_MESSAGE)),
                 ..Self::default()
             };
         }

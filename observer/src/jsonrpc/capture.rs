@@ -75,7 +75,7 @@ impl Message {
 }
 
 /// Cuts a string that was cut anywhere back to its last whole character or escape.
-fn trim_partial(raw: &[u8]) -> &[u8] {
+pub(super) fn trim_partial(raw: &[u8]) -> &[u8] {
     let escape = raw.iter().rev().take(6).position(|byte| *byte == b'\\');
     let raw = match escape {
         Some(back) => &raw[..raw.len() - back - 1],

@@ -79,9 +79,9 @@ impl Leaf {
         }
     }
 
-    /// Ids are compared as they were written.
+    /// Ids are compared as they were written, and most contents are never looked at.
     pub(super) const fn keeps_escapes(self) -> bool {
-        matches!(self, Self::Id | Self::RequestId)
+        matches!(self, Self::Id | Self::RequestId | Self::ContentText)
     }
 }
 

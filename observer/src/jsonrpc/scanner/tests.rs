@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::jsonrpc::{IdToken, Kind};
+use std::borrow::Cow;
 
 /// What a test looks at, copied out of a message.
 #[derive(Debug, PartialEq, Eq, Clone)]
@@ -27,7 +28,7 @@ fn scan_in_chunks(document: &[u8], chunk: usize) -> Vec<Seen> {
                 method: message.method().map(str::to_owned),
                 name: message.text(Leaf::Name).map(str::to_owned),
                 is_error: message.is_true(Leaf::IsError),
-                text: message.text(Leaf::ContentText).map(str::to_owned),
+                text: message.content_text().map(Cow::into_owned),
                 bytes: message.bytes,
                 index: message.batch_index,
             });
