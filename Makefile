@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test bench lint fmt clean
+.PHONY: help run test fuzz bench lint fmt clean
 
 # Where cargo puts what it builds. Quoted where it is used: a path may have spaces.
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -24,6 +24,9 @@ test: ## Install what the tests need, then run everything: lint, all tests, and 
 	@$(MAKE) --no-print-directory lint
 	cargo test --workspace --locked --no-fail-fast | scripts/count-tests
 	"$(target)/debug/mcpmeter-bench" --check --rounds 1 --seconds 0.2
+
+fuzz: ## Feed the observer noise, ten seconds per target; SECONDS=600 for longer
+	@SECONDS=$(or $(SECONDS),10) scripts/fuzz
 
 bench: ## Measure what mcpmeter costs per call beside nginx and beside no proxy: ten minutes; ARGS=--quick takes two
 	@scripts/setup-bench

@@ -12,7 +12,8 @@ use crate::{
     call::{Text, Tick},
     correlator::{OpenCall, OpenCalls},
     jsonrpc::IdToken,
-    word::{MatchKind, Status, StatusDetail},
+    outcome::Outcome,
+    word::{MatchKind, Origin, Status, StatusDetail},
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -24,7 +25,7 @@ use std::{
 };
 
 /// Cancellations remembered per conversation; an older one's call has long ended.
-const MAX_CANCELS: usize = 64;
+pub(crate) const MAX_CANCELS: usize = 64;
 /// Calls that may wait in one conversation, on its stream and for resumed ones each. Beyond that the one that
 /// waits longest ends: a server that answers nothing must not fill the memory.
 const MAX_WAITING: usize = 4096;
@@ -66,7 +67,16 @@ struct State {
     /// Set when it is in no table any more, so that nobody would ever ask for what is put here: how the calls end
     /// that were open in it.
     ended: Option<Status>,
-    cancels: VecDeque<(IdToken, Tick)>,
+    cancels: VecDeque<Cancel>,
+}
+
+/// A client's wish to have a call of its own cancelled.
+#[derive(Debug)]
+pub(crate) struct Cancel {
+    pub(crate) id: IdToken,
+    /// Its words, capped and redacted.
+    pub(crate) reason: Option<Text>,
+    pub(crate) at: Tick,
 }
 
 /// The calls of a stream that ended before their answers.
@@ -153,18 +163,25 @@ impl Conversation {
     }
 
     /// The client wants a call of its own cancelled.
-    pub(crate) fn note_cancel(&self, id: IdToken, now: Tick) {
+    pub(crate) fn note_cancel(&self, cancel: Cancel) {
         let mut state = self.state();
         if state.cancels.len() == MAX_CANCELS {
             state.cancels.pop_front();
         }
-        state.cancels.push_back((id, now));
+        state.cancels.push_back(cancel);
         self.cancels_seen.store(true, Ordering::Release);
     }
 
     /// Whether a call has been cancelled. Costs no lock as long as nothing ever was.
     pub(crate) fn is_cancelled(&self, id: &IdToken) -> bool {
-        self.cancels_seen.load(Ordering::Acquire) && self.state().cancels.iter().any(|(open, _)| open == id)
+        self.cancels_seen.load(Ordering::Acquire)
+            && self.state().cancels.iter().any(|cancel| cancel.id == *id)
+    }
+
+    /// Why a call has been cancelled, if the client said so.
+    pub(crate) fn cancel_reason(&self, id: &IdToken) -> Option<Text> {
+        let state = self.state();
+        state.cancels.iter().rev().find(|cancel| cancel.id == *id)?.reason.clone()
     }
 
     /// Keeps the calls of a stream that ended, in case it is resumed. Given back if the conversation has ended, for
@@ -204,22 +221,22 @@ impl Conversation {
         calls
     }
 
-    /// The calls whose time has run out, with the reason.
-    fn take_expired(&self, now: Tick) -> Vec<(OpenCall, StatusDetail)> {
+    /// The calls whose time has run out, with how they end.
+    fn take_expired(&self, now: Tick) -> Vec<(OpenCall, Outcome)> {
         let mut state = self.state();
-        let is_old = |since: Tick, limit: u64| now.0.saturating_sub(since.0) >= limit;
+        let is_old = |since: Tick, limit: u64| now.nanos_since(since) >= limit;
         let mut expired = Vec::new();
         for mut detached in state.detached.extract_if(.., |detached| is_old(detached.since, DETACHED_TTL)) {
-            expired.extend(
-                detached.calls.take_all().into_iter().map(|call| (call, StatusDetail::DetachedExpired)),
-            );
+            let outcome = Outcome::new(Status::UpstreamError, StatusDetail::DetachedExpired, Origin::Client);
+            expired.extend(detached.calls.take_all().into_iter().map(|call| (call, outcome.clone())));
         }
         let State { open, cancels, .. } = &mut *state;
-        let cancelled = |call: &mut OpenCall| {
-            cancels.iter().any(|(id, since)| *id == call.id && is_old(*since, CANCEL_GRACE))
-        };
-        expired
-            .extend(open.take_where(cancelled).into_iter().map(|call| (call, StatusDetail::CancelNotified)));
+        for Cancel { id, reason, .. } in cancels.iter().filter(|cancel| is_old(cancel.at, CANCEL_GRACE)) {
+            for mut call in open.take_where(|call| call.id == *id) {
+                call.record.cancel_requested = true;
+                expired.push((call, Outcome::cancelled(reason.clone())));
+            }
+        }
         expired
     }
 }

@@ -15,12 +15,12 @@ pub use ending::Failure;
 
 use crate::{
     call::{CallId, CallRecord, Tick},
-    conversation::{Conversation, SessionInfo},
+    conversation::{Cancel, Conversation, SessionInfo},
     correlator::{OpenCall, OpenCalls},
+    decoder::Coding,
     instance::{Head, Instance},
     jsonrpc::{IdToken, Scanner},
     reader::Reader,
-    word::Status,
 };
 use facts::Facts;
 use http::Method;
@@ -66,6 +66,7 @@ pub struct Exchange {
 #[derive(Debug, Default)]
 struct Asked {
     scanner: Option<Box<Scanner>>,
+    coding: Coding,
     /// Body bytes so far.
     bytes: u64,
     /// JSON-RPC requests of any method.
@@ -74,6 +75,8 @@ struct Asked {
     messages: u32,
     /// Calls handed to the conversation of a legacy client.
     posted: Vec<CallId>,
+    /// Cancellations in a session that is not known yet.
+    cancels: Vec<Cancel>,
     /// An `initialize` that is not answered yet.
     initialize: Option<(IdToken, SessionInfo)>,
     done: bool,
@@ -83,6 +86,8 @@ struct Asked {
 #[derive(Debug)]
 struct Answer {
     reader: Reader,
+    /// The body is not sent as it is (`Content-Encoding`).
+    is_encoded: bool,
     status: Option<u16>,
     head_at: Option<Tick>,
     first_event_at: Option<Tick>,
@@ -118,12 +123,13 @@ impl Exchange {
             _ => Role::Other,
         };
         let scans = matches!(role, Role::Post | Role::LegacyPost(_));
+        let coding = if scans && facts.is_encoded { Coding::of(head.headers) } else { Coding::Plain };
         let mut exchange = Self {
             instance,
             facts,
             role,
             session: None,
-            asked: Asked { scanner: scans.then(Box::default), done: !scans, ..Asked::default() },
+            asked: Asked { scanner: scans.then(Box::default), done: !scans, coding, ..Asked::default() },
             spare: None,
             open: OpenCalls::default(),
             answer: Answer::default(),
@@ -135,14 +141,22 @@ impl Exchange {
         exchange
     }
 
-    /// Finds the session that the request names.
+    /// Finds the session that the request names. One that is not known is only remembered when the server has
+    /// accepted it ([`Self::open_session`]): whoever invents sessions must not make others forgotten.
     fn join_session(&mut self, now: Tick) {
         if let Role::LegacyPost(conversation) = &self.role {
             self.session = Some(Arc::clone(conversation));
-        } else if let Some(id) = &self.facts.session_id {
-            let (session, forgotten) = self.instance.sessions.get_or_insert(id.as_bytes(), now);
-            self.session = Some(session);
-            self.end_session_calls(forgotten, Status::UpstreamError, now);
+        } else {
+            self.join_known_session(now);
+        }
+    }
+
+    /// Finds the session that the request names, which another exchange may have made known meanwhile.
+    fn join_known_session(&mut self, now: Tick) {
+        if self.session.is_none()
+            && let Some(id) = &self.facts.session_id
+        {
+            self.session = self.instance.sessions.get(id.as_bytes(), now);
         }
     }
 
@@ -216,7 +230,8 @@ impl Exchange {
 impl Default for Answer {
     fn default() -> Self {
         Self {
-            reader: Reader::Blind,
+            reader: Reader::BLIND,
+            is_encoded: false,
             status: None,
             head_at: None,
             first_event_at: None,

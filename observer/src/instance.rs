@@ -113,15 +113,7 @@ impl Instance {
     /// for every second or so.
     pub fn poll_expired(&self, now: Tick) -> Vec<Box<CallRecord>> {
         let expired = self.sessions.take_expired(now).into_iter().chain(self.endpoints.take_expired(now));
-        let finish = |(mut call, detail): (OpenCall, _)| {
-            call.record.cancel_requested |= detail == StatusDetail::CancelNotified;
-            let outcome = match detail {
-                StatusDetail::CancelNotified => Outcome::new(Status::Cancelled, detail, Origin::Client),
-                detail => Outcome::new(Status::UpstreamError, detail, Origin::Client),
-            };
-            call.finish(outcome, now)
-        };
-        expired.map(finish).collect()
+        expired.map(|(call, outcome): (OpenCall, Outcome)| call.finish(outcome, now)).collect()
     }
 
     /// The records of everything that is still open between exchanges, because the proxy stops.

@@ -9,6 +9,7 @@
 mod call;
 mod conversation;
 mod correlator;
+mod decoder;
 mod endpoint;
 mod exchange;
 mod instance;
@@ -22,6 +23,7 @@ mod trace;
 mod word;
 
 pub use call::{CallId, CallRecord, Text, Tick, Timestamp};
+pub use decoder::{Coding, ContentDecoder, Undecodable};
 pub use endpoint::{EndpointPatch, Mount};
 pub use exchange::{Exchange, Failure};
 pub use instance::{Head, Identity, Instance};

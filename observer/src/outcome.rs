@@ -45,6 +45,12 @@ impl Outcome {
         }
     }
 
+    /// The client cancelled, for the reason it gave, and no answer came.
+    pub(crate) fn cancelled(reason: Option<Text>) -> Self {
+        let outcome = Self::new(Status::Cancelled, StatusDetail::CancelNotified, Origin::Client);
+        Self { error_message: reason, ..outcome }
+    }
+
     /// From the answer itself.
     fn of_answer(message: &Message, method: Method) -> Self {
         if message.has_error() {

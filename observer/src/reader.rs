@@ -1,4 +1,4 @@
-//! From the bytes of an answer's body to its messages, whatever the framing.
+//! From the bytes of an answer's body to its messages, whatever the coding and the framing.
 //!
 //! A message of a JSON body is given when the body ends, so that its length is the body's whatever the
 //! chunking; an element of an array at its end; a message in an SSE event at the event's end. Each comes with
@@ -6,6 +6,7 @@
 
 use crate::{
     call::Tick,
+    decoder::{Coding, ContentDecoder},
     jsonrpc::{Message, Scanner},
     sse::{Decoder, Item},
     word::Framing,
@@ -20,13 +21,24 @@ pub(crate) enum Read<'a> {
     Event { id: Option<&'a [u8]>, has_data: bool },
     /// The stream is that of a legacy client, and this is where it shall post to.
     Endpoint(&'a [u8]),
+    /// Bytes of an encoded body, decoded; they come before what was read of them.
+    Decoded(&'a [u8]),
 }
 
 /// Longer endpoint values are no endpoints: no client could post to them.
 const MAX_ENDPOINT: usize = 8192;
 
+/// Reads one body.
 #[derive(Debug)]
-pub(crate) enum Reader {
+pub(crate) struct Reader {
+    /// Undoes the body's codings, if it has any.
+    decoder: Option<Box<ContentDecoder>>,
+    format: Format,
+}
+
+/// The framing of a body.
+#[derive(Debug)]
+enum Format {
     /// One JSON document.
     Json { scanner: Box<Scanner>, over_at: Option<Tick> },
     /// A stream of events.
@@ -46,13 +58,53 @@ pub(crate) struct Events {
 }
 
 impl Reader {
-    /// Chosen by the essence of `Content-Type` (WIRE.md 3.2). Encoded bodies are not read. A scanner that is
-    /// spare and restarted saves making one.
+    /// Reads nothing.
+    pub(crate) const BLIND: Self = Self { decoder: None, format: Format::Blind };
+
+    /// Chosen by `Content-Encoding` and the essence of `Content-Type` (WIRE.md 3.2). A body in a coding that is not
+    /// known is not read. A scanner that is spare and restarted saves making one.
     pub(crate) fn for_headers(headers: &HeaderMap, spare: Option<Box<Scanner>>) -> Self {
-        let encoding = headers.get(header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes);
-        if encoding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
-            return Self::Blind;
+        let decoder = match Coding::of(headers) {
+            Coding::Plain => None,
+            Coding::Known(decoder) => Some(decoder),
+            Coding::Unknown => return Self::BLIND,
+        };
+        Self { decoder, ..Self::for_plain(headers, spare) }
+    }
+
+    /// The same for headers without `Content-Encoding`.
+    pub(crate) fn for_plain(headers: &HeaderMap, spare: Option<Box<Scanner>>) -> Self {
+        Self { decoder: None, format: Format::for_headers(headers, spare) }
+    }
+
+    /// The body is in a form that is not read, or has turned out to be.
+    pub(crate) const fn is_blind(&self) -> bool {
+        matches!(self.format, Format::Blind)
+    }
+
+    /// Reads on; `sink` is given what was completed, and when.
+    pub(crate) fn read(&mut self, bytes: &[u8], now: Tick, mut sink: impl FnMut(Read<'_>)) {
+        let Some(decoder) = &mut self.decoder else {
+            return self.format.read(bytes, now, &mut sink);
+        };
+        let format = &mut self.format;
+        let decoded = decoder.decode(bytes, |piece| {
+            sink(Read::Decoded(piece));
+            format.read(piece, now, &mut sink);
+        });
+        if decoded.is_err() {
+            *self = Self::BLIND;
         }
+    }
+
+    /// The body has ended, or broken off. Says whether the last event lacked its blank line.
+    pub(crate) fn finish(&mut self, now: Tick, sink: impl FnMut(Read<'_>)) -> bool {
+        self.format.finish(now, sink)
+    }
+}
+
+impl Format {
+    fn for_headers(headers: &HeaderMap, spare: Option<Box<Scanner>>) -> Self {
         let Some(content_type) = headers.get(header::CONTENT_TYPE) else {
             return Self::Unknown;
         };
@@ -71,13 +123,7 @@ impl Reader {
         Self::Json { scanner: spare.unwrap_or_default(), over_at: None }
     }
 
-    /// The body is in a form that is not read.
-    pub(crate) const fn is_blind(&self) -> bool {
-        matches!(self, Self::Blind)
-    }
-
-    /// Reads on; `sink` is given what was completed, and when.
-    pub(crate) fn read(&mut self, mut bytes: &[u8], now: Tick, mut sink: impl FnMut(Read<'_>)) {
+    fn read(&mut self, mut bytes: &[u8], now: Tick, mut sink: impl FnMut(Read<'_>)) {
         if matches!(self, Self::Unknown)
             && let Some(first) = bytes.iter().find(|byte| !byte.is_ascii_whitespace())
         {
@@ -100,8 +146,7 @@ impl Reader {
         }
     }
 
-    /// The body has ended, or broken off. Says whether the last event lacked its blank line.
-    pub(crate) fn finish(&mut self, now: Tick, mut sink: impl FnMut(Read<'_>)) -> bool {
+    fn finish(&mut self, now: Tick, mut sink: impl FnMut(Read<'_>)) -> bool {
         match self {
             Self::Json { scanner, over_at } => {
                 let bytes = scanner.consumed();

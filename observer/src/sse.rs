@@ -46,6 +46,10 @@ pub struct Decoder {
     event: Vec<u8>,
     id: Vec<u8>,
     has_id: bool,
+    /// The value of an `id` that is being read; it counts when its line ends.
+    next_id: Vec<u8>,
+    /// There is a NUL in it, which makes the standard ignore it.
+    bad_id: bool,
     has_fields: bool,
     data_lines: u32,
     /// A line feed has to be given out before the next piece of data.
@@ -64,6 +68,8 @@ impl Default for Decoder {
             event: Vec::new(),
             id: Vec::new(),
             has_id: false,
+            next_id: Vec::new(),
+            bad_id: false,
             has_fields: false,
             data_lines: 0,
             join: false,
@@ -135,7 +141,8 @@ impl Decoder {
 
     fn skip_mark(&mut self, mark: u8, byte: u8) -> usize {
         if MARK[usize::from(mark)] != byte {
-            // What looked like a mark and is none is a field name nobody knows; its bytes do not matter.
+            // What looked like a mark and is none begins a field name.
+            self.name.extend_from_slice(&MARK[..usize::from(mark)]);
             self.state = State::Name;
             return 0;
         }
@@ -161,6 +168,9 @@ impl Decoder {
         }
         // A line without a colon is a field with an empty value.
         let field = self.begin_field();
+        if field == Field::Id {
+            self.end_id();
+        }
         let joined = field == Field::Data && std::mem::take(&mut self.join);
         (at + 1, joined.then_some(Item::Data(b"\n")))
     }
@@ -183,8 +193,8 @@ impl Decoder {
                 Field::Event
             }
             b"id" => {
-                self.id.clear();
-                self.has_id = true;
+                self.next_id.clear();
+                self.bad_id = false;
                 Field::Id
             }
             _ => Field::Other,
@@ -208,15 +218,24 @@ impl Decoder {
         match field {
             Field::Data => return (used, (!value.is_empty()).then_some(Item::Data(value))),
             Field::Event => keep_capped(&mut self.event, value),
-            Field::Id => keep_capped(&mut self.id, value),
+            Field::Id => {
+                self.bad_id |= memchr::memchr(0, value).is_some();
+                keep_capped(&mut self.next_id, value);
+                if end.is_some() {
+                    self.end_id();
+                }
+            }
             Field::Other => {}
         }
-        if field == Field::Id && self.id.contains(&0) {
-            // The standard ignores an id with a NUL.
-            self.id.clear();
-            self.has_id = false;
-        }
         (used, None)
+    }
+
+    /// The line of an `id` has ended. One that is ignored leaves an earlier one in force.
+    fn end_id(&mut self) {
+        if !self.bad_id {
+            std::mem::swap(&mut self.id, &mut self.next_id);
+            self.has_id = true;
+        }
     }
 }
 
@@ -300,6 +319,12 @@ mod tests {
     #[test]
     fn an_id_with_a_nul_is_ignored() {
         assert_eq!(decode("id: a\0b\ndata: x\n\n"), [event("", None, "x")]);
+        assert_eq!(decode("id: 1\nid: a\0b\ndata: x\n\n"), [event("", Some("1"), "x")]);
+    }
+
+    #[test]
+    fn half_a_byte_order_mark_belongs_to_the_name_of_the_field_behind_it() {
+        assert_eq!(decode_in_chunks(b"\xef\xbbdata: x\ndata: y\n\n", 3), [event("", None, "y")]);
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl Connections {
             Some(certificate) => self.carrier.tasks.spawn(async move {
                 // A failed handshake is the client's affair and is said to it by TLS.
                 if let Ok(stream) = certificate.accept(stream).await {
-                    connection::serve(stream, &protocol, carrier, client_ip).await;
+                    Box::pin(connection::serve(stream, &protocol, carrier, client_ip)).await;
                 }
                 drop(ongoing);
             }),

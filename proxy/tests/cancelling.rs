@@ -71,6 +71,8 @@ async fn a_cancelled_call_in_a_session_is_a_cancelled_row() {
         // Once it has heard of the cancellation the server closes the stream, and so does the client.
         client_left: rows[0]["client_left"] == true,
         session: Some("the only"),
+        // The reason that the client gave.
+        error_message: Some("enough".into()),
         ..unanswered("cancel_notified")
     };
     assert_rows(&rows, &[of_rmcp("2025-11-25", row)]);

@@ -1,5 +1,7 @@
 //! The real program between real MCP clients and servers, one file per behaviour.
 
+#![expect(clippy::large_futures, reason = "the future of a test is made once, not per exchange")]
+
 mod cancelling;
 mod command_line;
 mod concurrency;

@@ -2,11 +2,7 @@
 //! table has ended, and whatever was open in it ends with it.
 
 use super::Conversation;
-use crate::{
-    call::Tick,
-    correlator::OpenCall,
-    word::{Status, StatusDetail},
-};
+use crate::{call::Tick, correlator::OpenCall, outcome::Outcome, word::Status};
 use sha2::{Digest, Sha256};
 use std::{
     borrow::Cow,
@@ -110,8 +106,8 @@ impl Conversations {
         self.all().iter().any(|conversation| conversation.has_open())
     }
 
-    /// The calls whose time has run out.
-    pub(crate) fn take_expired(&self, now: Tick) -> Vec<(OpenCall, StatusDetail)> {
+    /// The calls whose time has run out, with how they end.
+    pub(crate) fn take_expired(&self, now: Tick) -> Vec<(OpenCall, Outcome)> {
         self.all().iter().flat_map(|conversation| conversation.take_expired(now)).collect()
     }
 

@@ -63,7 +63,8 @@ impl Exchange {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let mut reader = std::mem::replace(&mut self.answer.reader, crate::reader::Reader::Blind);
+        self.join_known_session(now);
+        let mut reader = std::mem::replace(&mut self.answer.reader, crate::reader::Reader::BLIND);
         // What came complete is an answer, even if its end was cut off behind it.
         reader.finish(now, |read| self.take_read(read, now));
         self.answer.reader = reader;
@@ -123,8 +124,8 @@ impl Exchange {
 
     /// How an unanswered call ended with the exchange; `None` if its answer may still come on another one.
     fn outcome_of(&self, call: &OpenCall, ending: &Ending<'_>) -> Option<Outcome> {
-        if self.session.as_ref().is_some_and(|session| session.is_cancelled(&call.id)) {
-            return Some(Outcome::new(Status::Cancelled, StatusDetail::CancelNotified, Origin::Client));
+        if let Some(session) = self.session.as_ref().filter(|session| session.is_cancelled(&call.id)) {
+            return Some(Outcome::cancelled(session.cancel_reason(&call.id)));
         }
         match ending {
             Ending::Stopped => {

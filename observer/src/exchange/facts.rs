@@ -32,6 +32,8 @@ pub(super) struct Facts {
     mcp_name: Option<HeaderValue>,
     pub(super) traceparent: Option<HeaderValue>,
     has_credentials: bool,
+    /// The request has a `Content-Encoding`.
+    pub(super) is_encoded: bool,
 }
 
 impl Facts {
@@ -50,6 +52,7 @@ impl Facts {
             mcp_name: None,
             traceparent: None,
             has_credentials: false,
+            is_encoded: false,
         };
         // One walk over the few headers there are is cheaper than nine searches.
         for (name, value) in head.headers {
@@ -70,6 +73,10 @@ impl Facts {
             "traceparent" => &mut self.traceparent,
             "authorization" | "x-api-key" => {
                 self.has_credentials = true;
+                return;
+            }
+            "content-encoding" => {
+                self.is_encoded = true;
                 return;
             }
             _ => return,

@@ -3,8 +3,9 @@
 use super::{Exchange, Role, facts::keep_name};
 use crate::{
     call::{Text, Tick},
-    conversation::{SessionInfo, hash_secret},
+    conversation::{Cancel, MAX_CANCELS, SessionInfo, hash_secret},
     correlator::OpenCall,
+    decoder::Coding,
     jsonrpc::{IdToken, Kind, Leaf, Message},
     trace::TraceParent,
     word::{Method, Transport},
@@ -19,7 +20,18 @@ const MAX_CALLS: usize = 1000;
 const MAX_RPC_ID: usize = 64;
 
 impl Exchange {
-    pub(super) fn read_request(&mut self, mut bytes: &[u8], now: Tick) {
+    pub(super) fn read_request(&mut self, bytes: &[u8], now: Tick) {
+        match std::mem::take(&mut self.asked.coding) {
+            Coding::Plain => self.scan_request(bytes, now),
+            Coding::Known(mut decoder) => {
+                let decoded = decoder.decode(bytes, |piece| self.scan_request(piece, now));
+                self.asked.coding = if decoded.is_ok() { Coding::Known(decoder) } else { Coding::Unknown };
+            }
+            Coding::Unknown => self.asked.coding = Coding::Unknown,
+        }
+    }
+
+    fn scan_request(&mut self, mut bytes: &[u8], now: Tick) {
         let Some(mut scanner) = self.asked.scanner.take() else { return };
         while let Some(message) = scanner.next_message(&mut bytes) {
             self.asked.messages += 1;
@@ -60,9 +72,9 @@ impl Exchange {
         let client = |leaf, of_session: fn(&SessionInfo) -> &Option<Text>| {
             message.text(leaf).map(keep_name).or_else(|| info.and_then(|info| of_session(info).clone()))
         };
-        record.client_name = client(Leaf::ClientName, |info| &info.client_name);
-        record.client_version = client(Leaf::ClientVersion, |info| &info.client_version);
-        record.session_hash = self.session.as_ref().map(|session| Text::clone(&session.hash));
+        record.client_name = client(Leaf::MetaClientName, |info| &info.client_name);
+        record.client_version = client(Leaf::MetaClientVersion, |info| &info.client_version);
+        record.session_hash = self.session_hash();
         record.mrtr_group = message.text(Leaf::ParamsRequestState).map(|state| hash_secret(state.as_bytes()));
         let header = self.facts.traceparent.as_ref().and_then(|value| value.to_str().ok());
         let parent = message.text(Leaf::Traceparent).and_then(TraceParent::parse);
@@ -70,6 +82,15 @@ impl Exchange {
             parent.join(&mut record);
         }
         self.push_call(OpenCall { record, id: message.id(), began_at: self.facts.began_at, asked_at: now });
+    }
+
+    /// What a record says instead of the session's id.
+    fn session_hash(&self) -> Option<Text> {
+        match (&self.session, &self.facts.session_id) {
+            (Some(session), _) => Some(Text::clone(&session.hash)),
+            (None, Some(id)) => Some(hash_secret(id.as_bytes())),
+            (None, None) => None,
+        }
     }
 
     /// Puts a call where its answer will be looked for.
@@ -123,9 +144,15 @@ impl Exchange {
         }
     }
 
-    fn take_cancel(&self, message: &Message, now: Tick) {
-        if let Some(session) = &self.session {
-            session.note_cancel(message.id_token(Leaf::RequestId), now);
+    fn take_cancel(&mut self, message: &Message, at: Tick) {
+        let reason = message.text(Leaf::Reason).map(keep_name);
+        let cancel = Cancel { id: message.id_token(Leaf::RequestId), reason, at };
+        match &self.session {
+            Some(session) => session.note_cancel(cancel),
+            None if self.facts.session_id.is_some() && self.asked.cancels.len() < MAX_CANCELS => {
+                self.asked.cancels.push(cancel);
+            }
+            None => {}
         }
     }
 
@@ -135,6 +162,8 @@ impl Exchange {
         }
         let Some(mut scanner) = self.asked.scanner.take() else { return };
         let batch_size = scanner.batch_size();
+        // The length of the message is that of the plain body.
+        let message_bytes = if self.asked.messages > 0 { scanner.consumed() } else { self.asked.bytes };
         scanner.restart();
         self.spare = Some(scanner);
         if self.asked.messages == 0 {
@@ -145,7 +174,7 @@ impl Exchange {
             call.record.batch_size = batch_size;
             call.record.http_request_bytes = Some(bytes);
             if batch_size.is_none() {
-                call.record.input_bytes = bytes;
+                call.record.input_bytes = message_bytes;
             }
         }
     }

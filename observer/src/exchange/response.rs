@@ -12,7 +12,7 @@ use crate::{
     reader::{Read, Reader},
     word::{Framing, MatchKind, Origin, Status, StatusDetail},
 };
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use std::sync::Arc;
 
 /// How much of an error's body is kept for its message.
@@ -24,10 +24,10 @@ impl Exchange {
     pub(super) fn read_head(&mut self, status: u16, headers: &HeaderMap, now: Tick) {
         self.answer.status = Some(status);
         self.answer.head_at = Some(now);
+        if status < 300 && (self.session.is_none() || self.asked.initialize.is_some()) {
+            self.open_session(headers, now);
+        }
         match &self.role {
-            Role::Post | Role::LegacyPost(_) if self.asked.initialize.is_some() => {
-                self.open_session(headers, now)
-            }
             Role::LegacyPost(_) if status >= 400 => self.recall_posted(),
             Role::Stream if status < 300 => self.resume(),
             Role::Delete if status < 300 => self.end_session(now),
@@ -43,17 +43,28 @@ impl Exchange {
             _ => false,
         };
         if expects {
-            self.answer.reader = Reader::for_headers(headers, self.spare.take());
+            self.answer.is_encoded = headers.contains_key(header::CONTENT_ENCODING);
+            let read = if self.answer.is_encoded { Reader::for_headers } else { Reader::for_plain };
+            self.answer.reader = read(headers, self.spare.take());
         }
     }
 
-    /// The answer to `initialize` carries the session's id, and only there it is authoritative.
+    /// Remembers the session that the server has accepted. One that begins has its id in the answer to `initialize`,
+    /// and only there it is authoritative.
     fn open_session(&mut self, headers: &HeaderMap, now: Tick) {
-        if let (Some(id), Role::Post) = (session_id(headers), &self.role) {
-            let (session, forgotten) = self.instance.sessions.get_or_insert(id.as_bytes(), now);
-            self.session = Some(session);
-            self.end_session_calls(forgotten, Status::UpstreamError, now);
+        let begins = matches!(self.role, Role::Post) && self.asked.initialize.is_some();
+        let id = match session_id(headers).filter(|_| begins) {
+            Some(id) => Some(id),
+            None if matches!(self.role, Role::Post | Role::Stream) => self.facts.session_id.as_ref(),
+            None => None,
+        };
+        let Some(id) = id else { return };
+        let (session, forgotten) = self.instance.sessions.get_or_insert(id.as_bytes(), now);
+        for cancel in std::mem::take(&mut self.asked.cancels) {
+            session.note_cancel(cancel);
         }
+        self.session = Some(session);
+        self.end_session_calls(forgotten, Status::UpstreamError, now);
     }
 
     /// A legacy server refused the POST, so its calls will not be answered on the stream.
@@ -98,15 +109,21 @@ impl Exchange {
     }
 
     pub(super) fn read_response(&mut self, bytes: &[u8], now: Tick) {
-        if self.answer.status >= Some(400) {
-            let room = MAX_ERROR_BODY.saturating_sub(self.answer.error_body.len()).min(bytes.len());
-            self.answer.error_body.extend_from_slice(&bytes[..room]);
+        if !self.answer.is_encoded {
+            self.keep_error_body(bytes);
         }
-        let mut reader = std::mem::replace(&mut self.answer.reader, Reader::Blind);
+        let mut reader = std::mem::replace(&mut self.answer.reader, Reader::BLIND);
         reader.read(bytes, now, |read| self.take_read(read, now));
         let passive = matches!(self.role, Role::Stream) && self.answer.events > 0 && self.open.is_empty();
         if !passive {
             self.answer.reader = reader;
+        }
+    }
+
+    fn keep_error_body(&mut self, bytes: &[u8]) {
+        if self.answer.status >= Some(400) {
+            let room = MAX_ERROR_BODY.saturating_sub(self.answer.error_body.len()).min(bytes.len());
+            self.answer.error_body.extend_from_slice(&bytes[..room]);
         }
     }
 
@@ -125,6 +142,7 @@ impl Exchange {
                     ids.push(hash_event_id(id));
                 }
             }
+            Read::Decoded(bytes) => self.keep_error_body(bytes),
             Read::Endpoint(value) => self.announce_endpoint(value, now),
             Read::Message { message, framing, bytes, at } => {
                 if message.kind() == Kind::Response {

@@ -1,6 +1,7 @@
 //! Exchanges driven as the proxy drives them, with instants that the test chooses.
 
 mod answers;
+mod encoded;
 mod endings;
 mod legacy;
 mod limits;

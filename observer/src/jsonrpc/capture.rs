@@ -78,11 +78,19 @@ impl Message {
 pub(super) fn trim_partial(raw: &[u8]) -> &[u8] {
     let escape = raw.iter().rev().take(6).position(|byte| *byte == b'\\');
     let raw = match escape {
-        Some(back) => &raw[..raw.len() - back - 1],
+        Some(back) => without_high_surrogate(&raw[..raw.len() - back - 1]),
         None => raw,
     };
     match str::from_utf8(raw) {
         Err(error) if error.error_len().is_none() => &raw[..error.valid_up_to()],
+        _ => raw,
+    }
+}
+
+/// Half a character is none: what was cut behind `\\ud83d` may have been the other half.
+fn without_high_surrogate(raw: &[u8]) -> &[u8] {
+    match raw {
+        [whole @ .., b'\\', b'u', b'd' | b'D', b'8' | b'9' | b'a' | b'b' | b'A' | b'B', _, _] => whole,
         _ => raw,
     }
 }

@@ -25,14 +25,18 @@ pub enum Leaf {
     ParamsRequestState,
     /// `params.protocolVersion`, of an `initialize`.
     ParamsVersion,
-    /// `params.clientInfo.name`, or the same in `_meta` (2026-07-28).
+    /// `params.clientInfo.name`, of an `initialize`.
     ClientName,
-    /// `params.clientInfo.version`, or the same in `_meta`.
+    /// `params.clientInfo.version`, of an `initialize`.
     ClientVersion,
     /// `params._meta["io.modelcontextprotocol/protocolVersion"]`.
     MetaVersion,
     /// `params._meta.traceparent` (SEP-414).
     Traceparent,
+    /// `params._meta["io.modelcontextprotocol/clientInfo"].name` (2026-07-28).
+    MetaClientName,
+    /// `params._meta["io.modelcontextprotocol/clientInfo"].version`.
+    MetaClientVersion,
     /// `result.isError`.
     IsError,
     /// `result.resultType`.
@@ -93,6 +97,7 @@ pub(super) enum Node {
     Params,
     ClientInfo,
     Meta,
+    MetaClientInfo,
     Result,
     Task,
     Tools,
@@ -143,12 +148,17 @@ impl Node {
             Self::Meta => match key {
                 b"traceparent" => L(Leaf::Traceparent),
                 b"io.modelcontextprotocol/protocolVersion" => L(Leaf::MetaVersion),
-                b"io.modelcontextprotocol/clientInfo" => N(Self::ClientInfo),
+                b"io.modelcontextprotocol/clientInfo" => N(Self::MetaClientInfo),
                 _ => Target::Skip,
             },
             Self::ClientInfo => match key {
                 b"name" => L(Leaf::ClientName),
                 b"version" => L(Leaf::ClientVersion),
+                _ => Target::Skip,
+            },
+            Self::MetaClientInfo => match key {
+                b"name" => L(Leaf::MetaClientName),
+                b"version" => L(Leaf::MetaClientVersion),
                 _ => Target::Skip,
             },
             Self::Result => result_child(key),
@@ -187,9 +197,10 @@ impl Node {
     /// The leaves below it.
     pub(super) const fn leaves(self) -> std::ops::Range<usize> {
         let (first, last) = match self {
-            Self::Params => (Leaf::Name, Leaf::Traceparent),
+            Self::Params => (Leaf::Name, Leaf::MetaClientVersion),
             Self::ClientInfo => (Leaf::ClientName, Leaf::ClientVersion),
-            Self::Meta => (Leaf::MetaVersion, Leaf::Traceparent),
+            Self::Meta => (Leaf::MetaVersion, Leaf::MetaClientVersion),
+            Self::MetaClientInfo => (Leaf::MetaClientName, Leaf::MetaClientVersion),
             Self::Result => (Leaf::IsError, Leaf::InnerErrorMessage),
             Self::Task => (Leaf::TaskId, Leaf::TaskId),
             Self::Content => (Leaf::ContentText, Leaf::ContentText),

@@ -138,7 +138,7 @@ impl Scanner {
             return (at + 1, self.end_container());
         }
         self.count_element();
-        self.note_presence(target);
+        self.note_presence(target, first);
         match first {
             b'{' | b'[' => {
                 self.begin_container(target, first == b'[', at);
@@ -175,12 +175,23 @@ impl Scanner {
         }
     }
 
-    /// The top-level keys decide the message's kind, whatever their values' form.
-    fn note_presence(&mut self, target: Target) {
-        match target {
-            Target::Leaf(Leaf::Method) => self.message.has_method = true,
-            Target::Node(Node::Result) => self.message.has_result = true,
-            Target::Node(Node::Error) => self.message.has_error = true,
+    /// The top-level keys decide the message's kind, whatever their values' form. Of keys that come twice the last
+    /// counts, and nothing of what was below the first.
+    fn note_presence(&mut self, target: Target, first: u8) {
+        let node = match target {
+            Target::Node(node) => node,
+            Target::Leaf(Leaf::Method) => return self.message.has_method = true,
+            _ => return,
+        };
+        self.message.forget(node.leaves());
+        match node {
+            Node::Result => {
+                self.message.has_result = true;
+                self.message.tool_count = None;
+            }
+            Node::Tools => self.message.tool_count = None,
+            // `"error": null` beside a result is no error.
+            Node::Error => self.message.has_error = first != b'n',
             _ => {}
         }
     }
@@ -200,7 +211,6 @@ impl Scanner {
         };
         self.frames[self.depth] = node;
         self.depth += 1;
-        self.message.forget(node.leaves());
         match node {
             Node::Batch => self.elements = Some(0),
             Node::Message => {

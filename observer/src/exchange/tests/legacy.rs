@@ -70,7 +70,7 @@ fn a_cancelled_legacy_call_waits_a_while_for_its_answer() {
     let instance = instance();
     let _stream = legacy_stream(&instance);
     legacy_post(&instance, CALL);
-    legacy_post(&instance, r#"{"method":"notifications/cancelled","params":{"requestId":1}}"#);
+    legacy_post(&instance, r#"{"method":"notifications/cancelled","params":{"requestId":1,"reason":"why"}}"#);
     assert!(instance.poll_expired(Tick(4_000 * MS)).is_empty());
     let expired = instance.poll_expired(Tick(6_000 * MS));
     assert_eq!(expired.len(), 1);
@@ -78,4 +78,5 @@ fn a_cancelled_legacy_call_waits_a_while_for_its_answer() {
         (expired[0].status, expired[0].status_detail, expired[0].cancel_requested),
         (Status::Cancelled, Some(StatusDetail::CancelNotified), true)
     );
+    assert_eq!(expired[0].error_message.as_deref(), Some("why"));
 }

@@ -43,6 +43,7 @@ fn a_cancelled_call_without_an_answer_is_cancelled_and_type_matters() {
         (record.status, record.status_detail),
         (Status::Cancelled, Some(StatusDetail::CancelNotified))
     );
+    assert_eq!(record.error_message.as_deref(), Some("r"));
     let mut other = post(&instance, &[("mcp-session-id", "s")], &CALL.replace("\"id\":1", "\"id\":5"));
     cancel("\"5\"");
     respond(&mut other, 200, JSON, 11);
@@ -117,4 +118,39 @@ fn a_call_ends_once_whichever_of_stream_and_session_the_client_closes_first() {
     // Of the exchange that the call was asked on; not of the one that ended its session.
     assert_eq!((one.http_status, one.ttfb_us, one.first_event_us), (Some(200), Some(1000), Some(2000)));
     assert_eq!((one.http_request_bytes, one.http_response_bytes), (Some(CALL.len() as u64), Some(28)));
+}
+
+#[test]
+fn sessions_that_no_server_accepted_are_not_remembered() {
+    let instance = instance();
+    let mut known = post(&instance, &[("mcp-session-id", "known")], CALL);
+    respond(&mut known, 200, SSE, 11);
+    for n in 0..50_u32 {
+        let id = format!("invented-{n}");
+        let mut exchange = post(&instance, &[("mcp-session-id", &id)], CALL);
+        assert_eq!(instance.conversations(), 1, "before the answer");
+        respond(&mut exchange, if n % 2 == 0 { 404 } else { 401 }, JSON, 11);
+        exchange.handle_response_end(Tick(12 * MS));
+        assert!(only(take(&mut exchange)).session_hash.is_some());
+    }
+    assert_eq!(instance.conversations(), 1);
+}
+
+#[test]
+fn a_cancel_counts_though_the_session_became_known_after_it() {
+    let instance = instance();
+    let session = [("mcp-session-id", "s")];
+    let mut exchange = post(&instance, &session, CALL);
+    let body =
+        r#"{"method":"notifications/cancelled","params":{"requestId":1,"reason":"no more Bearer abcdef1"}}"#;
+    let mut cancel = post(&instance, &session, body);
+    assert_eq!(instance.conversations(), 0);
+    respond(&mut cancel, 202, "", 12);
+    cancel.handle_response_end(Tick(12 * MS));
+    exchange.handle_client_left(Tick(13 * MS));
+    let record = only(take(&mut exchange));
+    assert_eq!(
+        (record.status_detail, record.error_message.as_deref()),
+        (Some(StatusDetail::CancelNotified), Some("no more Bearer [redacted]"))
+    );
 }

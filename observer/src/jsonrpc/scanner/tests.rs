@@ -101,6 +101,7 @@ fn only_the_literal_true_is_an_error() {
 fn an_error_that_is_null_is_none() {
     assert!(!message_of(r#"{"id":1,"result":{},"error":null}"#).message.has_error());
     assert!(message_of(r#"{"id":1,"error":{"code":-32602}}"#).message.has_error());
+    assert_eq!(scan(br#"{"id":1,"error":5nn}"#)[0].kind, Kind::Response);
 }
 
 #[test]
@@ -133,6 +134,26 @@ fn long_leaves_are_cut_at_a_whole_character() {
     let message = scanner.message.text(Leaf::ErrorMessage).expect("kept");
     assert_eq!(message.len(), 2045);
     assert!(scanner.message.is_truncated(Leaf::ErrorMessage));
+}
+
+#[test]
+fn half_of_a_character_in_two_escapes_is_not_kept() {
+    for pad in 0..12 {
+        let text = format!("{}{}", "x".repeat(pad), "\\ud83d\\ude00".repeat(300));
+        let scanner = message_of(&format!(r#"{{"id":1,"error":{{"message":"{text}"}}}}"#));
+        let message = scanner.message.text(Leaf::ErrorMessage).expect("kept");
+        assert!(message[pad..].chars().all(|character| character == '😀'), "{message}");
+    }
+}
+
+#[test]
+fn of_a_container_that_comes_twice_the_first_is_forgotten_whatever_the_second_is() {
+    let scanner =
+        message_of(r#"{"id":1,"result":{"isError":true,"tools":[1],"content":[{"text":"a"}]},"result":5}"#);
+    assert!(!scanner.message.is_true(Leaf::IsError));
+    assert_eq!((scanner.message.tool_count, scanner.message.content_text()), (None, None));
+    let scanner = message_of(r#"{"id":1,"method":"m","params":{"name":"a"},"params":null}"#);
+    assert_eq!(scanner.message.text(Leaf::Name), None);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{Scanner, State};
 use crate::jsonrpc::{
     lexer::{STRUCTURAL, StringEnd, find_string_end},
-    path::{Leaf, Node, Target},
+    path::{Leaf, Target},
     text,
 };
 
@@ -44,11 +44,8 @@ impl Scanner {
         let ends = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b',' | b']' | b'}' | b':' | b'"');
         let end = input.iter().position(ends);
         let token = &input[..end.unwrap_or(input.len())];
-        match target {
-            Target::Leaf(leaf) => self.message.keep(Some(leaf), token),
-            // `"error": null` beside a result is no error.
-            Target::Node(Node::Error) if token.first() == Some(&b'n') => self.message.has_error = false,
-            _ => {}
+        if let Target::Leaf(leaf) = target {
+            self.message.keep(Some(leaf), token);
         }
         match end {
             // Nothing may be consumed here, but then the state has changed, and the next one does.
