@@ -5,12 +5,14 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test fuzz bench lint fmt clean
+.PHONY: help run test chaos fuzz bench lint fmt clean
 
 # Where cargo puts what it builds. Quoted where it is used: a path may have spaces.
 target := $(or $(CARGO_TARGET_DIR),target)
 # Further arguments for `run` (those of `mcpmeter serve`) and `bench` (those of `mcpmeter-bench`).
 ARGS ?=
+# How long the storm of `chaos` lasts.
+SECONDS_OF_CHAOS ?= 300
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
@@ -25,13 +27,18 @@ test: ## Install what the tests need, then run everything: lint, all tests, and 
 	cargo test --workspace --locked --no-fail-fast | scripts/count-tests
 	"$(target)/debug/mcpmeter-bench" --check --rounds 1 --seconds 0.2
 
+chaos: ## Break PostgreSQL, network, disk, clock and program under traffic for ten minutes: no call may get lost in silence
+	@scripts/setup-tests postgres
+	MCPMETER_CHAOS_SECONDS=$(SECONDS_OF_CHAOS) cargo test -p mcpmeter --test chaos --locked -- --nocapture
+
 fuzz: ## Feed the observer noise, ten seconds per target; SECONDS=600 for longer
 	@SECONDS=$(or $(SECONDS),10) scripts/fuzz
 
-bench: ## Measure what mcpmeter costs per call beside nginx and beside no proxy: ten minutes; ARGS=--quick takes two
+bench: ## Measure what mcpmeter costs per call beside nginx and no proxy, and the journal by itself: 15 minutes; ARGS=--quick takes 6
 	@scripts/setup-bench
 	cargo build --release --locked -p mcpmeter -p mcpmeter-benches
 	@"$(target)/release/mcpmeter-bench" $(ARGS)
+	@"$(target)/release/mcpmeter-bench" journal
 
 lint: ## Check format, lints, documentation, house rules, dependencies and licences, scripts and container files
 	@scripts/setup-tests lint

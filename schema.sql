@@ -1,18 +1,27 @@
--- The PostgreSQL schema of mcpmeter, version 1: the only DDL for it. PostgreSQL 15 to 18.
+-- The PostgreSQL schema of mcpmeter, version 2: the only DDL for it. PostgreSQL 15 to 18.
 --
 -- `mcpmeter migrate` (and `mcpmeter serve`, unless told not to) runs this file; `psql -v ON_ERROR_STOP=1 -f
--- schema.sql` does the same. Running it again, or twice at once, changes nothing.
+-- schema.sql` does the same. Running it again, or twice at once, changes nothing. A database of version 1 becomes
+-- one of version 2 in place; for that the log is locked while each of its days is read once.
 --
 -- The columns of mcp_server_request_log are those of journal/src/columns.rs, in that order; a test compares
 -- the two. Rules: no foreign keys (identities are snapshots), no triggers, no sequence, and no default on
 -- created_at, because a retried batch must carry the same keys.
 --
--- Scale-out, each before the first row is written:
+-- Scale-out, one statement each, before the first row is written. Neither has been measured: both are written
+-- after the engine's documentation, and both need the time or distribution column in every unique key, which the
+-- primary key (created_at, id) has.
 --   Citus:       after this file:  select create_distributed_table('mcpmeter.mcp_server_request_log', 'id');
+--                id spreads evenly, is never null and never changes; the day partitions are distributed with their
+--                parent, and those made later when they are attached. Leave store.compress_after_days at 0.
 --   TimescaleDB: before this file: create extension timescaledb;   (the table then becomes a hypertable)
+--                Chunks take the place of partitions; retention drops chunks. Leave store.compress_after_days at 0
+--                and use add_compression_policy.
 --
 -- A role that only writes needs: usage on schema mcpmeter; insert on mcp_server_request_log; select, insert and
--- update on outbox_cursor. Partitions are made by a function that runs with its owner's rights.
+-- update on outbox_cursor and mcp_log_gap; select, insert, update and delete on the tables whose names begin with
+-- rollup_; temporary on the database (for what a restored backup makes of a batch).
+-- Partitions are made, dropped and compressed by functions that run with their owner's rights.
 
 begin;
 
@@ -35,8 +44,8 @@ comment on column mcpmeter.schema_version.applied_at is 'when it was first appli
 
 do $$
 begin
-  if exists (select from mcpmeter.schema_version where version > 1) then
-    raise exception 'the database has schema version %, this mcpmeter knows version 1: upgrade mcpmeter',
+  if exists (select from mcpmeter.schema_version where version > 2) then
+    raise exception 'the database has schema version %, this mcpmeter knows version 2: upgrade mcpmeter',
       (select max(version) from mcpmeter.schema_version);
   end if;
 end $$;
@@ -113,14 +122,6 @@ begin
                               chunk_time_interval => interval '1 day');
   end if;
 end $$;
-
-create index if not exists mcp_server_request_log_user on mcpmeter.mcp_server_request_log (user_id, created_at);
-create index if not exists mcp_server_request_log_instance
-  on mcpmeter.mcp_server_request_log (mcp_server_instance_id, created_at);
-create index if not exists mcp_server_request_log_tool on mcpmeter.mcp_server_request_log (tool_name, created_at);
-create index if not exists mcp_server_request_log_status on mcpmeter.mcp_server_request_log (status, created_at);
-create index if not exists mcp_server_request_log_transport
-  on mcpmeter.mcp_server_request_log (transport_type, created_at);
 
 comment on table mcpmeter.mcp_server_request_log is
   'One row per finished MCP call (tools/list, tools/call), partitioned by day (UTC) of created_at';
@@ -233,12 +234,67 @@ comment on column mcpmeter.mcp_server_request_log.task_hash is
 comment on column mcpmeter.mcp_server_request_log.mrtr_group is
   'a hash of the requestState: ties the rounds of one multi round-trip request together';
 
--- After indexes and comments, which it takes over.
+-- Every day's partition is made like this table. The five indexes are here and not on the log itself, because an
+-- index on the log would be on every one of its days for ever, also on those that are compressed.
 do $$
 begin
-  if to_regclass('mcpmeter.mcp_server_request_log_default') is null
-     and exists (select from pg_partitioned_table where partrelid = 'mcpmeter.mcp_server_request_log'::regclass) then
-    create table mcpmeter.mcp_server_request_log_default (like mcpmeter.mcp_server_request_log including all);
+  if to_regclass('mcpmeter.mcp_server_request_log_template') is null then
+    -- Not its indexes: in version 1 there were the five among them.
+    create table mcpmeter.mcp_server_request_log_template
+      (like mcpmeter.mcp_server_request_log including all excluding indexes, primary key (created_at, id));
+    comment on table mcpmeter.mcp_server_request_log_template is
+      'Stays empty: every partition of mcp_server_request_log is made like this, with the same indexes';
+  end if;
+end $$;
+
+create index if not exists mcp_server_request_log_template_user
+  on mcpmeter.mcp_server_request_log_template (user_id, created_at);
+create index if not exists mcp_server_request_log_template_instance
+  on mcpmeter.mcp_server_request_log_template (mcp_server_instance_id, created_at);
+create index if not exists mcp_server_request_log_template_tool
+  on mcpmeter.mcp_server_request_log_template (tool_name, created_at);
+create index if not exists mcp_server_request_log_template_status
+  on mcpmeter.mcp_server_request_log_template (status, created_at);
+create index if not exists mcp_server_request_log_template_transport
+  on mcpmeter.mcp_server_request_log_template (transport_type, created_at);
+
+do $$
+declare
+  parent constant regclass := 'mcpmeter.mcp_server_request_log';
+  partitions text[];
+  bounds text[];
+  secondary text;
+begin
+  if not exists (select from pg_partitioned_table where partrelid = parent) then
+    -- A hypertable's chunks have the indexes of the hypertable.
+    for secondary in select replace(replace(indexdef, '_template', ''), 'CREATE INDEX', 'create index if not exists')
+                     from pg_indexes
+                     where schemaname = 'mcpmeter' and tablename = 'mcp_server_request_log_template'
+                       and indexname not like '%pkey' loop
+      execute secondary;
+    end loop;
+    return;
+  end if;
+  -- Version 1 had the five indexes on the log itself. They can only be taken from it while it has no partitions;
+  -- what is a partition's own stays with it.
+  if exists (select from pg_index where indrelid = parent and not indisprimary) then
+    lock table mcpmeter.mcp_server_request_log in access exclusive mode;
+    select array_agg(oid::regclass::text order by day), array_agg(bound order by day) into partitions, bounds
+    from (select c.oid, pg_get_expr(c.relpartbound, c.oid) as bound, c.relname as day
+          from pg_inherits join pg_class c on c.oid = inhrelid where inhparent = parent) as known;
+    for number in 1 .. coalesce(cardinality(partitions), 0) loop
+      execute format('alter table %s detach partition %s', parent, partitions[number]);
+    end loop;
+    for secondary in select indexrelid::regclass from pg_index where indrelid = parent and not indisprimary loop
+      execute format('drop index %s', secondary);
+    end loop;
+    for number in 1 .. coalesce(cardinality(partitions), 0) loop
+      execute format('alter table %s attach partition %s %s', parent, partitions[number], bounds[number]);
+    end loop;
+  end if;
+  if to_regclass('mcpmeter.mcp_server_request_log_default') is null then
+    create table mcpmeter.mcp_server_request_log_default
+      (like mcpmeter.mcp_server_request_log_template including all);
     alter table mcpmeter.mcp_server_request_log attach partition mcpmeter.mcp_server_request_log_default default;
     comment on table mcpmeter.mcp_server_request_log_default is
       'Stays empty: a row in here has no partition for its day, and keeps that partition from being made';
@@ -255,6 +311,25 @@ comment on table mcpmeter.outbox_cursor is
 comment on column mcpmeter.outbox_cursor.spool_id is 'the outbox: one SQLite file of one proxy';
 comment on column mcpmeter.outbox_cursor.seq is 'every record up to this number of the outbox is stored';
 comment on column mcpmeter.outbox_cursor.moved_at is 'when it last moved';
+
+create table if not exists mcpmeter.mcp_log_gap (
+  spool_id uuid not null,
+  seq      bigint not null,
+  from_at  timestamptz not null,
+  to_at    timestamptz not null,
+  calls    bigint not null,
+  reason   text not null,
+  primary key (spool_id, seq)
+);
+comment on table mcpmeter.mcp_log_gap is
+  'What the log lacks: one row per stretch of time and reason in which a proxy lost calls; rows only grow';
+comment on column mcpmeter.mcp_log_gap.spool_id is 'the outbox of the proxy that lost them';
+comment on column mcpmeter.mcp_log_gap.seq is 'the number of the gap in that outbox';
+comment on column mcpmeter.mcp_log_gap.from_at is 'when the first of the calls was lost';
+comment on column mcpmeter.mcp_log_gap.to_at is 'when the last of them was';
+comment on column mcpmeter.mcp_log_gap.calls is 'how many finished calls were lost';
+comment on column mcpmeter.mcp_log_gap.reason is
+  'why: queue_full, outbox_full, disk_error, quarantined and so on, as in the metrics';
 
 create or replace function mcpmeter.ensure_partitions(from_at timestamptz, to_at timestamptz)
 returns integer
@@ -284,22 +359,393 @@ begin
     perform pg_advisory_xact_lock(7882267387984373106);
     continue when to_regclass('mcpmeter.' || partition) is not null;
     -- Made apart and attached, because `create table … partition of` locks out every reader of the parent.
-    execute format('create table mcpmeter.%I (like mcpmeter.mcp_server_request_log including all)', partition);
+    execute format('create table mcpmeter.%I (like mcpmeter.mcp_server_request_log_template including all)',
+                   partition);
     execute format('comment on table mcpmeter.%I is %L', partition,
                    'The calls of ' || to_char(day, 'YYYY-MM-DD') || ' (UTC)');
     execute format('alter table mcpmeter.mcp_server_request_log attach partition mcpmeter.%I'
                    ' for values from (%L) to (%L)', partition,
                    to_char(day, 'YYYY-MM-DD') || ' 00:00:00+00', to_char(day + 1, 'YYYY-MM-DD') || ' 00:00:00+00');
     made := made + 1;
+    -- Cells of a day without a partition are of rows that were dropped.
+    perform mcpmeter.rollup_keep(day::timestamp at time zone 'UTC', (day + 1)::timestamp at time zone 'UTC');
   end loop;
   return made;
 end $$;
 comment on function mcpmeter.ensure_partitions(timestamptz, timestamptz) is
   'Makes the missing day partitions between two instants, both included; says how many it made';
 
+-- Rollups (journal/src/rollup.rs). A cell follows its rows while kept_at is null: it is deleted and made anew
+-- whenever its bucket is marked in rollup_dirty. The tables of hours and days are made from the next shorter ones.
+-- Marks of an outbox are its own, so that no proxy waits for the commit of another.
+create table if not exists mcpmeter.rollup_5min_tool (
+  bucket_start            timestamptz not null,
+  kept_at                 timestamptz,
+  mcp_server_instance_id  text,
+  tool_name               text,
+  calls                   bigint not null,
+  ok                      bigint not null,
+  input_required          bigint not null,
+  task_created            bigint not null,
+  tool_error              bigint not null,
+  rpc_error               bigint not null,
+  http_error              bigint not null,
+  upstream_error          bigint not null,
+  timeout                 bigint not null,
+  cancelled               bigint not null,
+  denied                  bigint not null,
+  limited                 bigint not null,
+  input_bytes             bigint not null,
+  output_bytes            bigint not null,
+  cpu_calls               bigint not null,
+  cpu_ms                  double precision not null,
+  duration_ms             double precision not null,
+  latency_buckets         smallint[] not null,
+  latency_counts          integer[] not null
+);
+-- Null is a value here: a list of tools has no tool_name, a cell that follows its rows no kept_at.
+create unique index if not exists rollup_5min_tool_cell
+  on mcpmeter.rollup_5min_tool (bucket_start, mcp_server_instance_id, tool_name, kept_at) nulls not distinct;
+
+create table if not exists mcpmeter.rollup_5min_usage (
+  bucket_start            timestamptz not null,
+  kept_at                 timestamptz,
+  organization_id         text,
+  user_id                 text,
+  api_key_id              text,
+  calls                   bigint not null,
+  ok                      bigint not null,
+  input_required          bigint not null,
+  task_created            bigint not null,
+  tool_error              bigint not null,
+  rpc_error               bigint not null,
+  http_error              bigint not null,
+  upstream_error          bigint not null,
+  timeout                 bigint not null,
+  cancelled               bigint not null,
+  denied                  bigint not null,
+  limited                 bigint not null,
+  input_bytes             bigint not null,
+  output_bytes            bigint not null,
+  cpu_calls               bigint not null,
+  cpu_ms                  double precision not null,
+  duration_ms             double precision not null,
+  latency_buckets         smallint[] not null,
+  latency_counts          integer[] not null
+);
+create unique index if not exists rollup_5min_usage_cell
+  on mcpmeter.rollup_5min_usage (bucket_start, organization_id, user_id, api_key_id, kept_at) nulls not distinct;
+
+do $$
+declare
+  subject text;
+  comments constant text[] := array[
+    'bucket_start', 'when the bucket of time begins; calls belong to it by their created_at',
+    'kept_at', 'null while the cell follows its rows; then when it was kept because retention deletes them',
+    'calls', 'calls of any status',
+    'input_bytes', 'sum of input_bytes',
+    'output_bytes', 'sum of output_bytes',
+    'cpu_calls', 'calls whose cpu_ms is known',
+    'cpu_ms', 'sum of cpu_ms over those',
+    'duration_ms', 'sum of duration_ms',
+    'latency_buckets', 'histogram: the values of latency_bucket that occur, sorted',
+    'latency_counts', 'histogram: how many calls have the latency_bucket in the same place'];
+  status text;
+  place integer;
+begin
+  foreach subject in array array['tool', 'usage'] loop
+    for place in 1 .. array_length(comments, 1) by 2 loop
+      execute format('comment on column mcpmeter.%I.%I is %L',
+                     'rollup_5min_' || subject, comments[place], comments[place + 1]);
+    end loop;
+    foreach status in array array['ok', 'input_required', 'task_created', 'tool_error', 'rpc_error', 'http_error',
+      'upstream_error', 'timeout', 'cancelled', 'denied', 'limited'] loop
+      execute format('comment on column mcpmeter.%I.%I is %L',
+                     'rollup_5min_' || subject, status, 'calls with this status');
+    end loop;
+  end loop;
+end $$;
+comment on column mcpmeter.rollup_5min_tool.mcp_server_instance_id is 'the MCP server instance that was called';
+comment on column mcpmeter.rollup_5min_tool.tool_name is 'the tool that was called; null for a list of tools';
+comment on column mcpmeter.rollup_5min_usage.organization_id is 'whose calls they are';
+comment on column mcpmeter.rollup_5min_usage.user_id is 'whose calls they are';
+comment on column mcpmeter.rollup_5min_usage.api_key_id is 'with which key they were made';
+
+create table if not exists mcpmeter.rollup_hour_tool (like mcpmeter.rollup_5min_tool including all);
+create table if not exists mcpmeter.rollup_day_tool (like mcpmeter.rollup_5min_tool including all);
+create table if not exists mcpmeter.rollup_hour_usage (like mcpmeter.rollup_5min_usage including all);
+create table if not exists mcpmeter.rollup_day_usage (like mcpmeter.rollup_5min_usage including all);
+comment on table mcpmeter.rollup_5min_tool is 'Calls added up per 5 minutes, instance and tool';
+comment on table mcpmeter.rollup_hour_tool is 'Calls added up per hour, instance and tool';
+comment on table mcpmeter.rollup_day_tool is 'Calls added up per day (UTC), instance and tool';
+comment on table mcpmeter.rollup_5min_usage is
+  'Calls added up per 5 minutes, organisation, user and key; deleted with the rows, when their hours are kept';
+comment on table mcpmeter.rollup_hour_usage is 'Calls added up per hour, organisation, user and key';
+comment on table mcpmeter.rollup_day_usage is 'Calls added up per day (UTC), organisation, user and key';
+
+do $$
+begin
+  if to_regclass('mcpmeter.rollup_dirty') is not null then
+    return;
+  end if;
+  create table mcpmeter.rollup_dirty (
+    bucket_start timestamptz not null,
+    spool_id     uuid not null,
+    version      bigint not null default 1,
+    marked_at    timestamptz not null default clock_timestamp(),
+    primary key (bucket_start, spool_id)
+  );
+  -- What was stored before there were rollups; jumps from bucket to bucket instead of reading the rows.
+  insert into mcpmeter.rollup_dirty (bucket_start, spool_id)
+  with recursive bucket (start) as (
+    select date_bin('5 minutes', min(created_at), 'epoch') from mcpmeter.mcp_server_request_log
+    union all
+    select (select date_bin('5 minutes', min(created_at), 'epoch') from mcpmeter.mcp_server_request_log
+            where created_at >= bucket.start + interval '5 minutes')
+    from bucket where bucket.start is not null)
+  select start, '00000000-0000-0000-0000-000000000000' from bucket where start is not null;
+end $$;
+comment on table mcpmeter.rollup_dirty is
+  'The 5-minute buckets whose rows have changed since their cells were made; the one of this moment always has';
+comment on column mcpmeter.rollup_dirty.bucket_start is 'when the bucket begins';
+comment on column mcpmeter.rollup_dirty.spool_id is 'the outbox whose rows came; all zeroes for rows older than the rollups';
+comment on column mcpmeter.rollup_dirty.version is 'grows whenever more rows of that outbox come';
+comment on column mcpmeter.rollup_dirty.marked_at is 'when the last of them came';
+
+create or replace function mcpmeter.rollup_keep(from_at timestamptz, to_at timestamptz)
+returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  first_day constant timestamptz := date_bin('1 day', from_at + interval '1 day' - interval '1 microsecond', 'epoch');
+  end_day constant timestamptz := date_bin('1 day', to_at, 'epoch');
+begin
+  update mcpmeter.rollup_5min_tool set kept_at = now()
+  where bucket_start >= from_at and bucket_start < to_at and kept_at is null;
+  update mcpmeter.rollup_5min_usage set kept_at = now()
+  where bucket_start >= from_at and bucket_start < to_at and kept_at is null;
+  -- As many as there are users: of whole days the hours are enough.
+  update mcpmeter.rollup_hour_usage set kept_at = now()
+  where bucket_start >= first_day and bucket_start < end_day and kept_at is null;
+  delete from mcpmeter.rollup_5min_usage where bucket_start >= first_day and bucket_start < end_day;
+end $$;
+comment on function mcpmeter.rollup_keep(timestamptz, timestamptz) is
+  'To be called before the rows of a range are deleted: their cells stay as they are, whatever comes later';
+revoke execute on function mcpmeter.rollup_keep(timestamptz, timestamptz) from public;
+
+-- The functions of the keeper (journal/src/retention.rs). Each call is one transaction and one small step, so that
+-- it can be killed anywhere. The caller sets lock_timeout to milliseconds: whatever needs the whole log for itself
+-- gives up behind a long report, and is asked again later, instead of making everybody queue behind the two.
+
+create or replace function mcpmeter.default_partition_rows()
+returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  found bigint := 0;
+begin
+  if to_regclass('mcpmeter.mcp_server_request_log_default') is not null then
+    execute 'select count(*) from (select from mcpmeter.mcp_server_request_log_default limit 1000) as found' into found;
+  end if;
+  return found;
+end $$;
+comment on function mcpmeter.default_partition_rows() is
+  'How many rows the default partition holds, counted up to 1000: there should be none';
+
+create or replace function mcpmeter.empty_default_partition()
+returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  day date;
+  partition text;
+  moved bigint := 0;
+  here bigint;
+begin
+  perform pg_advisory_xact_lock(7882267387984373106);
+  -- Until the end nobody reads or writes in there; reports over all of the log wait.
+  lock table mcpmeter.mcp_server_request_log_default in access exclusive mode;
+  for day in
+    select distinct (created_at at time zone 'UTC')::date from mcpmeter.mcp_server_request_log_default
+    where created_at >= '1970-01-01 00:00:00+00' and created_at < '9999-12-31 00:00:00+00' order by 1
+  loop
+    partition := 'mcp_server_request_log_' || to_char(day, 'YYYYMMDD');
+    execute format('create table mcpmeter.%I (like mcpmeter.mcp_server_request_log_template including all)', partition);
+    execute format('comment on table mcpmeter.%I is %L', partition,
+                   'The calls of ' || to_char(day, 'YYYY-MM-DD') || ' (UTC)');
+    execute format('with moved as (delete from mcpmeter.mcp_server_request_log_default
+                                   where created_at >= %L and created_at < %L returning *)
+                    insert into mcpmeter.%I select * from moved',
+                   to_char(day, 'YYYY-MM-DD') || ' 00:00:00+00', to_char(day + 1, 'YYYY-MM-DD') || ' 00:00:00+00',
+                   partition);
+    get diagnostics here = row_count;
+    execute format('alter table mcpmeter.mcp_server_request_log attach partition mcpmeter.%I'
+                   ' for values from (%L) to (%L)', partition,
+                   to_char(day, 'YYYY-MM-DD') || ' 00:00:00+00', to_char(day + 1, 'YYYY-MM-DD') || ' 00:00:00+00');
+    moved := moved + here;
+  end loop;
+  return moved;
+end $$;
+comment on function mcpmeter.empty_default_partition() is
+  'Moves the rows of the default partition into partitions of their days, in one transaction; says how many';
+
+create or replace function mcpmeter.lock_expired_day(days integer)
+returns timestamptz
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  parent constant regclass := 'mcpmeter.mcp_server_request_log';
+  oldest date;
+begin
+  -- One proxy of many. Until the caller's transaction ends.
+  if days < 1 or not pg_try_advisory_xact_lock(7882267387984373107) then
+    return null;
+  end if;
+  if exists (select from pg_partitioned_table where partrelid = parent) then
+    select min(to_date(right(relname, 8), 'YYYYMMDD')) into oldest
+    from pg_inherits join pg_class on pg_class.oid = inhrelid
+    where inhparent = parent and relname ~ '^mcp_server_request_log_[0-9]{8}$';
+  else
+    select (min(created_at) at time zone 'UTC')::date into oldest from mcpmeter.mcp_server_request_log;
+  end if;
+  if oldest is null or (oldest + 1)::timestamp at time zone 'UTC' > now() - make_interval(days => days) then
+    return null;
+  end if;
+  if exists (select from pg_partitioned_table where partrelid = parent) then
+    execute format('lock table mcpmeter.%I in share mode', 'mcp_server_request_log_' || to_char(oldest, 'YYYYMMDD'));
+  end if;
+  return oldest::timestamp at time zone 'UTC';
+end $$;
+comment on function mcpmeter.lock_expired_day(integer) is
+  'The oldest day all of whose rows are older than so many days, locked against writers; null if there is none, or '
+  'if somebody else is at it';
+
+create or replace function mcpmeter.drop_day(day timestamptz)
+returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  parent constant regclass := 'mcpmeter.mcp_server_request_log';
+  partition constant text := 'mcp_server_request_log_' || to_char(day at time zone 'UTC', 'YYYYMMDD');
+  deleted bigint;
+begin
+  if exists (select from pg_partitioned_table where partrelid = parent) then
+    execute format('drop table if exists mcpmeter.%I, mcpmeter.%I, mcpmeter.%I',
+                   partition, partition || '_new', partition || '_old');
+    return true;
+  end if;
+  if exists (select from pg_extension where extname = 'timescaledb') then
+    perform drop_chunks('mcpmeter.mcp_server_request_log', older_than => day + interval '1 day');
+  end if;
+  delete from mcpmeter.mcp_server_request_log where ctid = any (array(
+    select ctid from mcpmeter.mcp_server_request_log
+    where created_at >= day and created_at < day + interval '1 day' limit 10000));
+  get diagnostics deleted = row_count;
+  return deleted < 10000;
+end $$;
+comment on function mcpmeter.drop_day(timestamptz) is
+  'Deletes the rows of a day (UTC): drops its partition; where there are no partitions, deletes 10,000 rows at a '
+  'time. True if none is left';
+
+create or replace function mcpmeter.compress_next(days integer)
+returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  parent constant regclass := 'mcpmeter.mcp_server_request_log';
+  day date;
+  partition text;
+  fresh text;
+  former text;
+  from_at text;
+  to_at text;
+  names text;
+begin
+  if days < 1 or not exists (select from pg_partitioned_table where partrelid = parent)
+     or not pg_try_advisory_xact_lock(7882267387984373108) then
+    return null;
+  end if;
+  -- A day whose former table is still there comes first: it has been exchanged and not been tidied up.
+  select to_date(right(replace(relname, '_old', ''), 8), 'YYYYMMDD') into day
+  from pg_class left join pg_inherits on inhrelid = pg_class.oid
+  where relnamespace = 'mcpmeter'::regnamespace and relkind = 'r'
+    and (relname ~ '^mcp_server_request_log_[0-9]{8}_old$'
+         or inhparent = parent and relname ~ '^mcp_server_request_log_[0-9]{8}$'
+            and coalesce(obj_description(pg_class.oid, 'pg_class'), '') not like '%, compressed'
+            and (to_date(right(relname, 8), 'YYYYMMDD') + 1)::timestamp at time zone 'UTC'
+                <= now() - make_interval(days => days))
+  order by relname not like '%\_old', relname limit 1;
+  if day is null then
+    return null;
+  end if;
+  partition := 'mcp_server_request_log_' || to_char(day, 'YYYYMMDD');
+  fresh := partition || '_new';
+  former := partition || '_old';
+  from_at := to_char(day, 'YYYY-MM-DD') || ' 00:00:00+00';
+  to_at := to_char(day + 1, 'YYYY-MM-DD') || ' 00:00:00+00';
+  select string_agg(quote_ident(attname), ', ' order by attnum) into names
+  from pg_attribute where attrelid = parent and attnum > 0 and not attisdropped;
+
+  -- Third and last: rows that came for the day while its new table was being built are in the former one only.
+  if to_regclass('mcpmeter.' || former) is not null then
+    execute format(
+      'with late as (
+         insert into mcpmeter.mcp_server_request_log (%2$s) select %2$s from mcpmeter.%1$I as former
+         where not exists (select from mcpmeter.mcp_server_request_log as kept
+                           where kept.created_at = former.created_at and kept.id = former.id
+                             and kept.created_at >= %3$L and kept.created_at < %4$L)
+         returning created_at)
+       insert into mcpmeter.rollup_dirty (bucket_start, spool_id)
+       select distinct date_bin(''5 minutes'', created_at, ''epoch''), uuid ''00000000-0000-0000-0000-000000000000''
+       from late
+       on conflict (bucket_start, spool_id)
+       do update set version = rollup_dirty.version + 1, marked_at = clock_timestamp()',
+      former, names, from_at, to_at);
+    execute format('drop table mcpmeter.%I', former);
+    return 'finished ' || partition;
+  end if;
+
+  -- Second: exchange. Needs the log for itself, for milliseconds, and waits for that no longer than lock_timeout.
+  if to_regclass('mcpmeter.' || fresh) is not null then
+    execute format('alter table mcpmeter.mcp_server_request_log detach partition mcpmeter.%I', partition);
+    execute format('alter table mcpmeter.%I rename to %I', partition, former);
+    execute format('alter table mcpmeter.%I rename to %I', fresh, partition);
+    -- The constraint of the same content spares PostgreSQL reading the rows.
+    execute format('alter table mcpmeter.mcp_server_request_log attach partition mcpmeter.%I'
+                   ' for values from (%L) to (%L)', partition, from_at, to_at);
+    execute format('alter table mcpmeter.%I drop constraint day', partition);
+    return 'exchanged ' || partition;
+  end if;
+
+  -- First: build beside. The same rows in the order of their key, and indexes of one column, in which each value
+  -- is stored once with the places of its rows: 7 bytes a row instead of 40.
+  execute format('create table mcpmeter.%I (like mcpmeter.mcp_server_request_log_template including all'
+                 ' excluding indexes, constraint day check (created_at >= %L and created_at < %L))',
+                 fresh, from_at, to_at);
+  execute format('comment on table mcpmeter.%I is %L', fresh,
+                 'The calls of ' || to_char(day, 'YYYY-MM-DD') || ' (UTC), compressed');
+  execute format('insert into mcpmeter.%I (%s) select %2$s from mcpmeter.%3$I order by created_at, id',
+                 fresh, names, partition);
+  execute format('alter table mcpmeter.%I add primary key (created_at, id) with (fillfactor = 100)', fresh);
+  execute format('create index on mcpmeter.%I (user_id) with (fillfactor = 100)', fresh);
+  execute format('create index on mcpmeter.%I (mcp_server_instance_id) with (fillfactor = 100)', fresh);
+  execute format('create index on mcpmeter.%I (tool_name) with (fillfactor = 100)', fresh);
+  execute format('create index on mcpmeter.%I (status) with (fillfactor = 100)', fresh);
+  execute format('create index on mcpmeter.%I (transport_type) with (fillfactor = 100)', fresh);
+  execute format('analyze mcpmeter.%I', fresh);
+  return 'built ' || partition;
+end $$;
+comment on function mcpmeter.compress_next(integer) is
+  'Takes the next step towards compressing the oldest day all of whose rows are older than so many days: builds the '
+  'compressed table beside it, exchanges the two, tidies up. Says what it did; null if there is nothing to do';
+
+-- They delete, or hold locks: for the owner, and for whom he grants them to.
+revoke execute on function mcpmeter.empty_default_partition(), mcpmeter.lock_expired_day(integer),
+  mcpmeter.drop_day(timestamptz), mcpmeter.compress_next(integer) from public;
+
 -- What the shipper needs first, and a week in which nobody need be there to make more.
 select mcpmeter.ensure_partitions(now(), now() + interval '7 days');
 
-insert into mcpmeter.schema_version (version) values (1) on conflict do nothing;
+insert into mcpmeter.schema_version (version) values (2) on conflict do nothing;
 
 commit;

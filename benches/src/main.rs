@@ -6,9 +6,14 @@ mod contender;
 mod cpu;
 mod dechunk;
 mod exchange;
+mod faults;
+mod journal;
 mod load;
 mod machine;
 mod outcome;
+#[path = "../../journal/tests/support/postgres.rs"]
+#[expect(dead_code, reason = "the tests of the journal use more of it")]
+mod postgres;
 mod process;
 mod report;
 mod run;
@@ -70,11 +75,25 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Subcommands {
+    /// Measure the journal: handing records over, writing, shipping to PostgreSQL, and the dashboard's questions.
+    Journal(journal::Extent),
     /// Run the upstream alone: prints its port, then serves /mcp.
     Upstream {
         /// The port on the loopback; 0 for any free one.
         #[arg(long, default_value_t = 0)]
         port: u16,
+    },
+    /// Measure a call while PostgreSQL is stopped and while the disk hangs (as root), beside the healthy case.
+    Faults {
+        /// The load.
+        #[arg(long, default_value = "open", value_parser = find_workload)]
+        workload: &'static Workload,
+        /// How often everything is measured.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+        rounds: u16,
+        /// The length of each window.
+        #[arg(long, default_value_t = 4.0, value_parser = parse_seconds)]
+        seconds: f64,
     },
     /// Become another program that ends with our parent.
     #[command(name = process::TETHER, hide = true)]
@@ -104,16 +123,34 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     match arguments.command {
         Some(Subcommands::Upstream { port }) => match run_locally(upstream::run_upstream(port))?? {},
+        Some(Subcommands::Faults { workload, rounds, seconds }) => {
+            refuse_debug()?;
+            let window = Duration::from_secs_f64(seconds);
+            run_locally(faults::measure(workload, rounds.into(), window))??;
+            return Ok(ExitCode::SUCCESS);
+        }
         Some(Subcommands::Tether { program }) => {
             let error = process::become_tethered(&program);
             return Err(error).with_context(|| format!("cannot become {program:?}"));
         }
+        Some(Subcommands::Journal(extent)) => {
+            refuse_debug()?;
+            journal::measure(&extent)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         None => {}
     }
-    if cfg!(debug_assertions) && !arguments.check {
-        bail!("this is a debug build, whose figures mean nothing: build with --release, or use --check");
+    if !arguments.check {
+        refuse_debug()?;
     }
     measure(&arguments)
+}
+
+fn refuse_debug() -> anyhow::Result<()> {
+    if cfg!(debug_assertions) {
+        bail!("this is a debug build, whose figures mean nothing: build with --release, or use --check");
+    }
+    Ok(())
 }
 
 /// Carries the plan out, prints the report and says by the exit code whether every call was answered and stored.

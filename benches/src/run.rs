@@ -220,7 +220,7 @@ fn join_causes(error: &CallError) -> String {
 }
 
 /// Starts this program's other subcommand with its output in `directory`; it ends when dropped.
-fn start_upstream(directory: &Path) -> Result<(Process, SocketAddr), RunError> {
+pub(crate) fn start_upstream(directory: &Path) -> Result<(Process, SocketAddr), RunError> {
     let mut command = std::env::current_exe().and_then(|own| tethered(&own)).map_err(RunError::Directory)?;
     command.args(["upstream", "--port", "0"]);
     let output = directory.join("upstream");

@@ -91,11 +91,27 @@ fn compare_admin(changes: &mut Changes, old: &Admin, new: &Admin) {
 }
 
 fn compare_store(changes: &mut Changes, old: &Store, new: &Store) {
-    let Store { url, outbox, migrate, queue_records, flush_timeout_ms } = old;
+    let Store {
+        url,
+        outbox,
+        migrate,
+        queue_mib,
+        queue_directory,
+        outbox_max_mib,
+        retention_days,
+        compress_after_days,
+        sqlite_max_mib,
+        flush_timeout_ms,
+    } = old;
     changes.restart("store.url", *url == new.url);
     changes.restart("store.outbox", *outbox == new.outbox);
     changes.restart("store.migrate", *migrate == new.migrate);
-    changes.restart("store.queue_records", *queue_records == new.queue_records);
+    changes.restart("store.queue_mib", *queue_mib == new.queue_mib);
+    changes.restart("store.queue_directory", *queue_directory == new.queue_directory);
+    changes.restart("store.outbox_max_mib", *outbox_max_mib == new.outbox_max_mib);
+    changes.restart("store.retention_days", *retention_days == new.retention_days);
+    changes.restart("store.compress_after_days", *compress_after_days == new.compress_after_days);
+    changes.restart("store.sqlite_max_mib", *sqlite_max_mib == new.sqlite_max_mib);
     changes.restart("store.flush_timeout_ms", *flush_timeout_ms == new.flush_timeout_ms);
 }
 
@@ -171,7 +187,7 @@ mod tests {
         let new = config(&format!(
             "[proxy]\nlisten = \"127.0.0.1:1\"\npublic_hosts = [\"h\"]\nworkers = 2\nruntime = \"shared\"\n\
              drain_timeout_ms = 1\nmax_headers = 99\n\
-             [admin]\nlisten = \"0.0.0.0:2\"\nallow_remote = true\n[store]\nqueue_records = 2000\n\
+             [admin]\nlisten = \"0.0.0.0:2\"\nallow_remote = true\n[store]\nqueue_mib = 20\n\
              [privacy]\nclient_ip = \"off\"\n[log]\nlevel = \"debug\"\n{ROUTE}"
         ));
         let changes = changes(&config(ROUTE), &new);
@@ -183,7 +199,7 @@ mod tests {
             "proxy.max_headers",
             "admin.listen",
             "admin.allow_remote",
-            "store.queue_records",
+            "store.queue_mib",
             "log.level",
         ];
         assert_eq!(changes.live, live);

@@ -108,8 +108,19 @@ pub struct Store {
     pub outbox: PathBuf,
     /// Whether the schema is created and updated at start.
     pub migrate: bool,
-    /// How many records may wait in memory; one more is counted as lost.
-    pub queue_records: usize,
+    /// The shared memory in which finished calls wait until they are durable, in MiB; what does not fit is
+    /// counted as lost.
+    pub queue_mib: u32,
+    /// Where that memory is a file, so that it outlives a killed process.
+    pub queue_directory: PathBuf,
+    /// How large the outbox may grow, in MiB; `None` for the smaller of 2 GiB and a tenth of its volume.
+    pub outbox_max_mib: Option<u32>,
+    /// How old a row may grow, in days; 0 for any age.
+    pub retention_days: u32,
+    /// From what age on PostgreSQL keeps rows in their compressed form, in days; 0 for never.
+    pub compress_after_days: u32,
+    /// How large the SQLite store may grow, in MiB, before its oldest rows go; 0 for any size.
+    pub sqlite_max_mib: u32,
     /// How long a shutdown goes on shipping to PostgreSQL; what is left stays in the outbox.
     pub flush_timeout_ms: u64,
 }
@@ -189,7 +200,12 @@ impl Default for Store {
             url: StoreUrl::Sqlite(PathBuf::from("mcpmeter.db")),
             outbox: PathBuf::from("mcpmeter-outbox.db"),
             migrate: true,
-            queue_records: 65_536,
+            queue_mib: 16,
+            queue_directory: PathBuf::from("/dev/shm"),
+            outbox_max_mib: None,
+            retention_days: 0,
+            compress_after_days: 0,
+            sqlite_max_mib: 1_024,
             flush_timeout_ms: 5_000,
         }
     }

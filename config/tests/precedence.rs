@@ -95,9 +95,9 @@ fn a_wrong_variable_is_named() {
         let (code, place, ..) = problem(&[(name, value)], &[]);
         assert_eq!((code, place), ("value-type", variable(name)));
     }
-    let (code, place, message, _) = problem(&[("MCPMETER_STORE__QUEUE_RECORDS", "-5")], &[]);
-    assert_eq!((code, place), ("value-range", variable("MCPMETER_STORE__QUEUE_RECORDS")));
-    assert_eq!(message, "invalid `store.queue_records`: it must be from 1024 to 4194304");
+    let (code, place, message, _) = problem(&[("MCPMETER_STORE__QUEUE_MIB", "-5")], &[]);
+    assert_eq!((code, place), ("value-range", variable("MCPMETER_STORE__QUEUE_MIB")));
+    assert_eq!(message, "invalid `store.queue_mib`: it must be from 1 to 4096");
 }
 
 #[test]

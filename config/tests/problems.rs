@@ -35,7 +35,10 @@ fn an_unknown_key_is_refused_and_the_nearest_suggested() {
     let problem = expect("[proxy]\nlisen = \"127.0.0.1:1\"", "key-unknown", 2, 1);
     assert_eq!(help(&problem), "did you mean `listen`?");
     let problem = expect("[store]\ncolour = 1", "key-unknown", 2, 1);
-    assert_eq!(help(&problem), "known here: url, outbox, migrate, queue_records, flush_timeout_ms");
+    assert_eq!(
+        help(&problem),
+        "known here: url, outbox, migrate, queue_mib, queue_directory, outbox_max_mib, retention_days, compress_after_days, sqlite_max_mib, flush_timeout_ms"
+    );
     let problem = expect("[prxy]\nx = 1", "key-unknown", 1, 2);
     assert_eq!(help(&problem), "did you mean `proxy`?");
     let problem = expect("[proxy.tls]\ncert_file = \"c\"\nkey_file = \"k\"\nca = \"x\"", "key-unknown", 4, 1);
@@ -61,9 +64,9 @@ fn a_value_of_another_type_is_refused() {
 
 #[test]
 fn a_number_out_of_range_is_refused() {
-    let problem = expect("[store]\nqueue_records = 1_023", "value-range", 2, 17);
-    assert_eq!(problem.message, "invalid `store.queue_records`: it must be from 1024 to 4194304");
-    expect("[store]\nqueue_records = 4194305", "value-range", 2, 17);
+    let problem = expect("[store]\nqueue_mib = 4_097", "value-range", 2, 13);
+    assert_eq!(problem.message, "invalid `store.queue_mib`: it must be from 1 to 4096");
+    expect("[store]\nqueue_mib = 0", "value-range", 2, 13);
     expect("[proxy]\nworkers = -1", "value-range", 2, 11);
     expect("[proxy]\nconnect_timeout_ms = 0", "value-range", 2, 22);
     expect("[proxy]\nmax_header_bytes = 0xfff", "value-range", 2, 20);

@@ -3,12 +3,15 @@
 use crate::{
     accounts::{Accounts, Ledger, LossReason},
     health::{Health, Notice},
-    queue::Queue,
+    ring::Ring,
 };
 use mcpmeter_observer::CallRecord;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicI64, Ordering},
+use std::{
+    borrow::Borrow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
 };
 
 /// A handle on the open journal; cheap to clone.
@@ -23,9 +26,10 @@ impl Journal {
     }
 
     /// Hands a finished record over. Never waits, locks or wakes a thread; if the queue is full the record is
-    /// counted as lost. After the writer has been closed a record stays in the queue, and in the accounts.
-    pub fn accept(&self, record: Box<CallRecord>) {
-        self.shared.queue.accept(record, &self.shared.ledger);
+    /// counted as lost. Once this has returned, the death of the process no longer loses the record. After the
+    /// writer has been closed a record stays in the queue, and in the accounts.
+    pub fn accept(&self, record: impl Borrow<CallRecord>) {
+        self.shared.ring.accept(record.borrow(), &self.shared.ledger);
     }
 
     /// Counts finished calls of which no record was made.
@@ -40,6 +44,11 @@ impl Journal {
         self.shared.ledger.snapshot()
     }
 
+    /// How many damaged files were set aside since the process began, that at its beginning included.
+    pub fn set_aside_files(&self) -> u64 {
+        self.shared.set_aside.load(Ordering::Relaxed)
+    }
+
     /// Whether the disk and PostgreSQL can be reached.
     pub fn health(&self) -> Health {
         self.shared.notice.read()
@@ -48,18 +57,45 @@ impl Journal {
 
 /// What the request path, the writer and the shipper have in common.
 pub(crate) struct Shared {
-    pub(crate) queue: Queue,
+    pub(crate) ring: Ring,
     pub(crate) ledger: Ledger,
     pub(crate) notice: Notice,
     /// The writer is to finish what is queued and end.
     pub(crate) closing: AtomicBool,
     /// The highest number in the outbox that PostgreSQL certainly has; the writer deletes up to here.
     retirable: AtomicI64,
+    /// Damaged files that were set aside.
+    set_aside: AtomicU64,
+    /// The number of a file that a reader found damaged; 0 for none.
+    damaged: AtomicU64,
 }
 
 impl Shared {
-    pub(crate) const fn new(queue: Queue, ledger: Ledger, notice: Notice) -> Self {
-        Self { queue, ledger, notice, closing: AtomicBool::new(false), retirable: AtomicI64::new(0) }
+    pub(crate) fn new(ring: Ring, ledger: Ledger, notice: Notice) -> Self {
+        Self {
+            ring,
+            ledger,
+            notice,
+            closing: AtomicBool::default(),
+            retirable: AtomicI64::default(),
+            set_aside: AtomicU64::default(),
+            damaged: AtomicU64::default(),
+        }
+    }
+
+    /// A damaged file was set aside.
+    pub(crate) fn count_set_aside(&self) {
+        self.set_aside.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Somebody could not read the file with that inode because it is damaged; the writer sees to it.
+    pub(crate) fn report_damage(&self, inode: u64) {
+        self.damaged.store(inode, Ordering::Relaxed);
+    }
+
+    /// Whether damage of the file with that inode was reported; asked once.
+    pub(crate) fn take_damage_of(&self, inode: u64) -> bool {
+        self.damaged.swap(0, Ordering::Relaxed) == inode
     }
 
     /// Everything up to this number may be deleted from the outbox.

@@ -1,24 +1,27 @@
-//! Opens the journal: lock, file, books, writer, and the shipper if there is a PostgreSQL to ship to.
+//! Opens the journal: lock, file, what an earlier process left in the queue, the queue, books, writer, and the
+//! shipper if there is a PostgreSQL to ship to.
 
+mod ground;
+
+use self::ground::Ground;
 use crate::{
     accounts::Ledger,
     health::Notice,
+    inscribe::Target,
     journal::{Journal, Shared},
+    keeper::Keeper,
     lock::{FileLock, LockError, lock_path},
     orders::Orders,
-    outbox,
     outbox_reader::OutboxReader,
     postgres,
     postgres_url::PostgresUrl,
-    queue::Queue,
+    ring::{self, Made, Plan},
     shipper::{Parts, Shipper},
-    sqlite::{self, SqliteError},
-    store,
+    sqlite,
     tls::TlsError,
-    writer::{OnTaken, Target, Writer},
+    writer::{self, OnTaken, Writer},
     writer_handle::WriterHandle,
 };
-use rusqlite::Connection;
 use std::{
     io,
     path::{Path, PathBuf},
@@ -26,8 +29,8 @@ use std::{
 };
 use tracing::{info, warn};
 
-/// Connections of the shipper: one at work, one for the moment in which that one is being replaced.
-const POOL: usize = 2;
+/// Connections: one for the shipper, two for the keeper, one for the moment in which one is being replaced.
+const POOL: usize = 4;
 /// Places for what others ask of the writer; a few per second at most.
 const ORDERS: usize = 64;
 
@@ -38,13 +41,32 @@ pub struct Options {
     pub sqlite_file: PathBuf,
     /// Where the rows go; without it the file is the store.
     pub postgres: Option<PostgresUrl>,
-    /// How many finished records may wait for the writer; beyond that the newest are dropped and counted.
-    pub queue_records: usize,
+    /// How many bytes finished records may take while they wait for the writer; beyond that the newest are
+    /// dropped and counted.
+    pub queue_bytes: usize,
+    /// Where the queue's memory is a file: a directory in memory.
+    pub queue_directory: PathBuf,
+    /// How many bytes the outbox may take; the newest records are dropped and counted beyond that. Without it,
+    /// the smaller of 2 GiB and a tenth of the volume.
+    pub outbox_max_bytes: Option<u64>,
+    /// How long rows are kept, and in what form.
+    pub retention: Retention,
     /// Whether the shipper applies `schema.sql` before it ships.
     pub migrate: bool,
 }
 
-/// An open journal and the two parties that work on it.
+/// How long rows are kept, and in what form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retention {
+    /// The age in days at which rows are deleted; 0 for never.
+    pub days: u32,
+    /// The age in days from which PostgreSQL keeps a day's rows compressed; 0 for never.
+    pub compress_after_days: u32,
+    /// The size in bytes beyond which the SQLite store loses its oldest rows; 0 for any size.
+    pub sqlite_max_bytes: u64,
+}
+
+/// An open journal and the parties that work on it.
 pub struct Opened {
     /// For the request path, the pages and the metrics.
     pub journal: Journal,
@@ -52,6 +74,8 @@ pub struct Opened {
     pub writer: WriterHandle,
     /// The task that ships to PostgreSQL, to be run; absent without PostgreSQL.
     pub shipper: Option<Shipper>,
+    /// The task that keeps the tables in shape, to be run.
+    pub keeper: Keeper,
 }
 
 /// Why the journal cannot be opened.
@@ -82,43 +106,65 @@ pub enum OpenError {
     /// TLS towards PostgreSQL cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The writer's thread cannot be started.
+    /// The system refuses the queue's memory or the writer's thread.
     #[error("cannot start the journal's writer")]
     Thread(#[from] io::Error),
 }
 
 /// Opens the journal and starts its writer. Needs no running PostgreSQL, and no runtime until the shipper runs.
+/// What an earlier process left in its queue is durable when this returns.
 pub fn open(options: Options, on_taken: OnTaken) -> Result<Opened, OpenError> {
-    let Options { sqlite_file, postgres, queue_records, migrate } = options;
-    let lock = Arc::new(take_lock(&sqlite_file)?);
-    let cannot_open =
-        |source: SqliteError| OpenError::File { file: sqlite_file.clone(), source: source.into() };
-    let mut connection = sqlite::open_writer(&sqlite_file).map_err(cannot_open)?;
-    let spool_id = sqlite::spool_id(&mut connection).map_err(|error| cannot_open(error.into()))?;
-    let (waiting, last_seq) = outbox::survey(&connection).map_err(|error| cannot_open(error.into()))?;
-    tell_what_is_there(&connection, postgres.is_some(), waiting)
-        .map_err(|error| cannot_open(error.into()))?;
+    let target = if options.postgres.is_some() { Target::Outbox } else { Target::Store };
+    let lock = Arc::new(take_lock(&options.sqlite_file)?);
+    let mut ground = Ground::prepare(&options, target, &lock)?;
+    tell_what_is_there(&ground, target)?;
+    let spool_id =
+        sqlite::spool_id(&mut ground.connection).map_err(|error| ground.cannot_open(error.into()))?;
+    let quota = (target == Target::Outbox).then(|| ground.quota(options.outbox_max_bytes)).transpose()?;
+    let Made { ring, drain } = make_ring(&options, &ground, &lock)?;
 
-    let target = if postgres.is_some() { Target::Outbox } else { Target::Store };
-    let ledger = Ledger::new(target == Target::Store, waiting, last_seq);
-    let shared = Arc::new(Shared::new(Queue::new(queue_records), ledger, Notice::new(postgres.is_some())));
+    let ledger = Ledger::new(target == Target::Store, ground.opening);
+    let shared = Arc::new(Shared::new(ring, ledger, Notice::new(target == Target::Outbox)));
+    if ground.set_aside {
+        shared.count_set_aside();
+    }
+    let Options { sqlite_file, postgres, retention, migrate, .. } = options;
     let (orders, received) = sync_channel(ORDERS);
-    let shipper = match postgres {
-        Some(url) => Some(Shipper::new(Parts {
+    let pool = postgres.as_ref().map(|url| postgres::pool(url, POOL)).transpose()?;
+    let keeper = Keeper::new(
+        sqlite_file.clone(),
+        Orders(orders.clone()),
+        pool.clone(),
+        retention,
+        Arc::clone(&shared),
+    );
+    let shipper = postgres.zip(pool).map(|(url, pool)| {
+        Shipper::new(Parts {
             shared: Arc::clone(&shared),
-            pool: postgres::pool(&url, POOL)?,
+            pool,
             url,
             orders: Orders(orders.clone()),
-            outbox: OutboxReader::new(sqlite_file),
+            outbox: OutboxReader::new(sqlite_file.clone(), Arc::clone(&shared)),
             spool_id,
             migrate,
             lock: Arc::clone(&lock),
-        })),
-        None => None,
-    };
-    let writer = Writer::new(Arc::clone(&shared), connection, target, received, on_taken, lock);
+        })
+    });
+    let writer = Writer::new(writer::Parts {
+        shared: Arc::clone(&shared),
+        file: sqlite_file,
+        connection: ground.connection,
+        spool_id,
+        target,
+        drain,
+        quota,
+        gaps: ground.gaps,
+        orders: received,
+        on_taken,
+        lock,
+    });
     let writer = WriterHandle::start(writer, orders, Arc::clone(&shared))?;
-    Ok(Opened { journal: Journal::new(shared), writer, shipper })
+    Ok(Opened { journal: Journal::new(shared), writer, shipper, keeper })
 }
 
 fn take_lock(sqlite_file: &Path) -> Result<FileLock, OpenError> {
@@ -128,16 +174,32 @@ fn take_lock(sqlite_file: &Path) -> Result<FileLock, OpenError> {
     })
 }
 
-/// What an earlier process, maybe with another configuration, left in the file.
-fn tell_what_is_there(connection: &Connection, with_postgres: bool, waiting: u64) -> rusqlite::Result<()> {
-    let rows = if with_postgres { store::count(connection)? } else { 0 };
-    if rows > 0 {
-        warn!(rows, "the SQLite file holds calls from a time without PostgreSQL: they stay there");
+/// Makes the queue's memory. Its name is written down before there is a file of that name: a kill in between
+/// leaves a name without a file, never a file that nobody finds.
+fn make_ring(options: &Options, ground: &Ground, lock: &FileLock) -> Result<Made, OpenError> {
+    let directory = std::path::absolute(&options.queue_directory)?;
+    let plan = Plan::new(options.queue_bytes, &directory);
+    let mut paths = ground.left.clone();
+    paths.push(plan.file());
+    lock.note(&paths).map_err(|source| OpenError::Lock { file: lock_path(&options.sqlite_file), source })?;
+    if ground.left.is_empty() {
+        // What stays in the table without its files means nothing.
+        drop(ring::forget_all(&ground.connection));
     }
-    match (waiting, with_postgres) {
+    Ok(plan.make()?)
+}
+
+/// What an earlier process, maybe with another configuration, left in the file.
+fn tell_what_is_there(ground: &Ground, target: Target) -> Result<(), OpenError> {
+    if target == Target::Outbox && ground.is_store_used()? {
+        warn!("the SQLite file holds calls from a time without PostgreSQL: they stay there");
+    }
+    match (ground.opening.outbox, target) {
         (0, _) => {}
-        (records, true) => info!(records, "calls of an earlier run wait in the outbox for PostgreSQL"),
-        (records, false) => {
+        (records, Target::Outbox) => {
+            info!(records, "calls of an earlier run wait in the outbox for PostgreSQL");
+        }
+        (records, Target::Store) => {
             warn!(
                 records,
                 "calls wait in the outbox for PostgreSQL, but none is configured: they stay there"

@@ -5,13 +5,14 @@
 //! nothing about itself, so any change to [`CallRecord`] or to the order of a vocabulary needs a new number
 //! here, and the old decoder stays as long as an outbox may hold such rows.
 //!
-//! The writer thread appends and deletes; the shipper only reads.
+//! The writer thread appends and deletes; the shipper only reads. Rows are only ever added behind the last and
+//! deleted from the first on, so that the two numbers at the ends tell how many there are.
 
 use mcpmeter_observer::CallRecord;
 use rusqlite::{Connection, Transaction};
 
-/// The format in which records are written.
-const FORMAT: i64 = 1;
+/// The format in which records are written, here and in the queue.
+pub(crate) const FORMAT: u32 = 1;
 
 /// How much one batch may hold. Beyond about 5,000 rows a COPY gains nothing, and 4 MiB bound the memory.
 pub(crate) const BATCH_RECORDS: u32 = 5_000;
@@ -35,29 +36,18 @@ pub(crate) enum Undecodable {
     Damaged(#[from] postcard::Error),
 }
 
-/// Appends the records in their order and returns the last number, or `None` for no records.
-pub(crate) fn append(
+/// Appends the encoded records in their order and returns the last number, or `None` for no records.
+pub(crate) fn append<'a>(
     transaction: &Transaction<'_>,
-    records: &[Box<CallRecord>],
-) -> Result<Option<i64>, AppendError> {
+    format: u32,
+    records: impl Iterator<Item = &'a [u8]>,
+) -> rusqlite::Result<Option<i64>> {
     let mut insert = transaction.prepare_cached("insert into outbox (format, record) values (?1, ?2)")?;
     let mut last = None;
-    let mut encoded = Vec::with_capacity(512);
     for record in records {
-        encoded.clear();
-        encoded = postcard::to_extend(record, encoded)?;
-        last = Some(insert.insert((FORMAT, &encoded))?);
+        last = Some(insert.insert((format, record))?);
     }
     Ok(last)
-}
-
-/// Why records could not be appended.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AppendError {
-    #[error(transparent)]
-    Sqlite(#[from] rusqlite::Error),
-    #[error("cannot encode a record")]
-    Encode(#[from] postcard::Error),
 }
 
 /// Deletes what PostgreSQL certainly has.
@@ -82,16 +72,23 @@ pub(crate) fn read(connection: &Connection, after: i64, up_to: i64) -> rusqlite:
     Ok(batch)
 }
 
-fn decode(format: i64, record: &[u8]) -> Result<CallRecord, Undecodable> {
+/// The record that was encoded in the format.
+pub(crate) fn decode(format: i64, record: &[u8]) -> Result<CallRecord, Undecodable> {
+    const KNOWN: i64 = FORMAT as i64;
     match format {
-        FORMAT => Ok(postcard::from_bytes(record)?),
+        KNOWN => Ok(postcard::from_bytes(record)?),
         _ => Err(Undecodable::Format(format)),
     }
 }
 
 /// How many rows the outbox holds, and the highest number it ever gave.
 pub(crate) fn survey(connection: &Connection) -> rusqlite::Result<(u64, i64)> {
-    let rows: i64 = connection.query_row("select count(*) from outbox", [], |row| row.get(0))?;
+    // Two look-ups however long the outbox is: `min` and `max` in one statement would read all of it.
+    let rows: i64 = connection.query_row(
+        "select coalesce((select max(seq) from outbox) - (select min(seq) from outbox) + 1, 0)",
+        [],
+        |row| row.get(0),
+    )?;
     let last = connection.query_row(
         "select coalesce((select seq from sqlite_sequence where name = 'outbox'), 0)",
         [],
@@ -118,6 +115,6 @@ mod tests {
     #[test]
     fn a_row_of_an_unknown_format_or_with_damage_is_told_apart_from_a_record() {
         assert!(matches!(decode(2, &[]), Err(Undecodable::Format(2))));
-        assert!(matches!(decode(FORMAT, &[1, 2, 3]), Err(Undecodable::Damaged(_))));
+        assert!(matches!(decode(FORMAT.into(), &[1, 2, 3]), Err(Undecodable::Damaged(_))));
     }
 }

@@ -1,11 +1,13 @@
 //! Reads the outbox for the shipper, on a thread that may block, over a read-only connection.
 
 use crate::{
+    journal::Shared,
     outbox::{self, Entry},
-    sqlite,
+    sqlite::OpenedReader,
+    trouble,
 };
 use rusqlite::Connection;
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 use tokio::task::spawn_blocking;
 
 /// Why the outbox could not be read.
@@ -20,14 +22,16 @@ pub(crate) enum OutboxError {
 /// The reading side of the outbox.
 pub(crate) struct OutboxReader {
     file: PathBuf,
+    /// Told of damage.
+    shared: Arc<Shared>,
     /// Absent while a read is going on, and after one that failed or was given up.
-    connection: Option<Connection>,
+    open: Option<OpenedReader>,
 }
 
 impl OutboxReader {
     /// A reader of the file; opens it when it is first asked.
-    pub(crate) const fn new(file: PathBuf) -> Self {
-        Self { file, connection: None }
+    pub(crate) const fn new(file: PathBuf, shared: Arc<Shared>) -> Self {
+        Self { file, shared, open: None }
     }
 
     /// The next batch, see [`outbox::read`].
@@ -40,18 +44,24 @@ impl OutboxReader {
         self.ask(move |connection| outbox::count_between(connection, after, up_to)).await
     }
 
-    async fn ask<T: Send + 'static>(
+    /// Asks the file anything, on a thread that may block.
+    pub(crate) async fn ask<T: Send + 'static>(
         &mut self,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, OutboxError> {
-        let (open, file) = (self.connection.take(), self.file.clone());
+        let (open, file, shared) = (self.open.take(), self.file.clone(), Arc::clone(&self.shared));
         let work = move || {
-            let connection = open.map_or_else(|| sqlite::open_reader(&file), Ok)?;
-            let answer = question(&connection)?;
-            Ok::<_, rusqlite::Error>((connection, answer))
+            let current = open.filter(|open| open.is_current(&file));
+            let open = current.map_or_else(|| OpenedReader::open(&file), Ok)?;
+            let answer = question(&open.connection).inspect_err(|error| {
+                if let Some(inode) = open.inode().filter(|_| trouble::is_damage(error)) {
+                    shared.report_damage(inode);
+                }
+            })?;
+            Ok::<_, rusqlite::Error>((open, answer))
         };
-        let (connection, answer) = spawn_blocking(work).await??;
-        self.connection = Some(connection);
+        let (open, answer) = spawn_blocking(work).await??;
+        self.open = Some(open);
         Ok(answer)
     }
 }

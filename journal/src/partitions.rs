@@ -20,7 +20,7 @@ const DAY_US: i64 = 86_400_000_000;
 /// The last day that has a name of eight digits: 9999-12-31.
 const LAST_DAY: i64 = 2_932_896;
 /// How far ahead partitions are made: so long may the maker be away.
-const AHEAD_DAYS: i64 = 7;
+pub(crate) const AHEAD_DAYS: i64 = 7;
 /// How long what is known about partitions is believed; somebody may drop one.
 const BELIEF: Duration = Duration::from_secs(60);
 
@@ -52,6 +52,9 @@ impl Partitions {
             let today = today();
             wanted.extend(today..=today + AHEAD_DAYS);
         }
+        // Retention drops old days at any moment, and a late row would land in the default partition.
+        let yesterday = today() - 1;
+        self.known.retain(|day| *day >= yesterday);
         wanted.retain(|day| (0..=LAST_DAY).contains(day) && !self.known.contains(day));
         for (first, last) in runs(&wanted) {
             make_run(client, first, last).await?;

@@ -18,8 +18,7 @@ pub(crate) struct Misfit {
 
 /// Copies the records from the outbox into the quarantine.
 pub(crate) fn set_aside(transaction: &Transaction<'_>, misfits: &[Misfit]) -> rusqlite::Result<()> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let now = now();
     let mut insert = transaction.prepare_cached(
         "insert or ignore into quarantine (seq, format, record, reason, set_aside_at)
          select seq, format, record, ?2, ?3 from outbox where seq = ?1",
@@ -28,4 +27,25 @@ pub(crate) fn set_aside(transaction: &Transaction<'_>, misfits: &[Misfit]) -> ru
         insert.execute((seq, reason, now))?;
     }
     Ok(())
+}
+
+/// Keeps a record that never was in the outbox and that the store cannot take. Its number is negative: those of
+/// the outbox are not.
+pub(crate) fn keep(
+    transaction: &Transaction<'_>,
+    format: u32,
+    record: &[u8],
+    reason: &str,
+) -> rusqlite::Result<()> {
+    transaction.execute(
+        "insert into quarantine (seq, format, record, reason, set_aside_at)
+         select min(coalesce(min(seq), 0), 0) - 1, ?1, ?2, ?3, ?4 from quarantine",
+        (format, record, reason, now()),
+    )?;
+    Ok(())
+}
+
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
+    i64::try_from(now).unwrap_or(i64::MAX)
 }

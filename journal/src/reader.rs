@@ -8,8 +8,9 @@ use crate::{
     filter::{CallFilter, Query},
     postgres,
     postgres_url::PostgresUrl,
+    rollup::{self, Rollup, RollupQuery},
     row::{Cursor, Row},
-    sqlite,
+    sqlite::OpenedReader,
     tls::TlsError,
     value::Value,
 };
@@ -20,7 +21,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::task::spawn_blocking;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{
+    IsolationLevel,
+    types::{ToSql, Type},
+};
 
 /// Connections to PostgreSQL for all readers that share one [`Reader`].
 const POOL: usize = 4;
@@ -37,7 +41,7 @@ pub struct Reader {
 
 #[derive(Clone)]
 enum Store {
-    Sqlite { file: PathBuf, idle: Arc<Mutex<Vec<Connection>>> },
+    Sqlite { file: PathBuf, idle: Arc<Mutex<Vec<OpenedReader>>> },
     Postgres { pool: Pool },
 }
 
@@ -70,9 +74,9 @@ impl Reader {
     /// Reads the embedded store in this file, which has to exist.
     pub fn sqlite(file: &Path) -> Result<Self, ReadError> {
         let file = file.to_owned();
-        match sqlite::open_reader(&file) {
-            Ok(connection) => {
-                let idle = Arc::new(Mutex::new(vec![connection]));
+        match OpenedReader::open(&file) {
+            Ok(open) => {
+                let idle = Arc::new(Mutex::new(vec![open]));
                 Ok(Self { store: Store::Sqlite { file, idle } })
             }
             Err(source) => Err(ReadError::Sqlite { file, source }),
@@ -97,7 +101,8 @@ impl Reader {
                 let query = filter.query(TABLE, before, limit);
                 let (file, idle) = (file.clone(), Arc::clone(idle));
                 spawn_blocking(move || {
-                    ask_sqlite(&file, &idle, &query).map_err(|source| ReadError::Sqlite { file, source })
+                    ask_sqlite(&file, &idle, |connection| read_rows(connection, &query))
+                        .map_err(|source| ReadError::Sqlite { file, source })
                 })
                 .await?
             }
@@ -106,17 +111,46 @@ impl Reader {
             }
         }
     }
+
+    /// What the rollups say, see [`RollupQuery`].
+    pub async fn rollup(&self, query: &RollupQuery) -> Result<Rollup, ReadError> {
+        match &self.store {
+            Store::Sqlite { file, idle } => {
+                let (file, idle, query) = (file.clone(), Arc::clone(idle), query.clone());
+                spawn_blocking(move || {
+                    ask_sqlite(&file, &idle, |connection| rollup::ask_sqlite(connection, &query))
+                        .map_err(|source| ReadError::Sqlite { file, source })
+                })
+                .await?
+            }
+            Store::Postgres { pool } => {
+                let mut connection = pool.get().await?;
+                // One snapshot for all statements: between two of them a row may be rolled up.
+                let snapshot = connection.build_transaction().read_only(true);
+                let snapshot = snapshot.isolation_level(IsolationLevel::RepeatableRead).start().await?;
+                snapshot.batch_execute(LIMIT).await?;
+                let answer = rollup::ask_postgres(&snapshot, query).await?;
+                snapshot.commit().await?;
+                Ok(answer)
+            }
+        }
+    }
 }
 
-fn ask_sqlite(file: &Path, idle: &Mutex<Vec<Connection>>, query: &Query) -> rusqlite::Result<Vec<Row>> {
+fn ask_sqlite<T>(
+    file: &Path,
+    idle: &Mutex<Vec<OpenedReader>>,
+    question: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
     let kept = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let connection = kept.map_or_else(|| sqlite::open_reader(file), Ok)?;
-    let rows = read_rows(&connection, query)?;
+    let current = kept.filter(|open| open.is_current(file));
+    let mut open = current.map_or_else(|| OpenedReader::open(file), Ok)?;
+    let answer = question(&mut open.connection)?;
     let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
     if idle.len() < IDLE {
-        idle.push(connection);
+        idle.push(open);
     }
-    Ok(rows)
+    Ok(answer)
 }
 
 fn read_rows(connection: &Connection, query: &Query) -> rusqlite::Result<Vec<Row>> {

@@ -3,14 +3,19 @@
 //! The cursor is `(spool_id, seq)`: everything up to `seq` of this outbox is stored. It moves by compare-and-set
 //! in the transaction that stores the rows. Whoever does not know whether that transaction was committed (the
 //! connection broke in between) asks for the cursor and knows; a batch is therefore stored exactly once.
+//!
+//! If the cursor itself is not to be trusted (a backup of the database was put back, the cursor was deleted)
+//! PostgreSQL refuses the batch for its first duplicate key. The same batch then goes through a temporary table
+//! that ends with the transaction, and what is there already is skipped.
 
 use crate::{
     columns::{COLUMNS, Kind, NAMES, TABLE},
+    rollup,
     value::Value,
 };
 use deadpool_postgres::{ClientWrapper, Transaction};
 use mcpmeter_observer::CallRecord;
-use std::{pin::pin, sync::LazyLock};
+use std::{pin::pin, sync::LazyLock, time::Duration};
 use tokio_postgres::{Client, binary_copy::BinaryCopyInWriter, error::SqlState, types::Type};
 use uuid::Uuid;
 
@@ -61,52 +66,91 @@ pub(crate) struct Leg {
     pub(crate) to: i64,
 }
 
+/// How the rows go in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Straight into the table; a row that is there already is an error.
+    Straight,
+    /// Past the rows that are there already. Costs a third more.
+    SkipDuplicates,
+}
+
 /// The transaction's own settings. A proxy that vanishes in the middle must not hold its rows, which the next
 /// attempt has to wait for, during the hours that TCP takes to notice. A limit of time that the role has for
 /// its reports must not be shorter than a batch takes. And with `synchronous_commit = off` a commit would be a
 /// promise that a crash of the server can break, after the outbox has forgotten the rows; anything stricter
 /// is left as it is.
-const SETTINGS: &str = "
-    set local idle_in_transaction_session_timeout = '60s';
-    set local statement_timeout = '60s';
-    set local tcp_keepalives_idle = 30;
-    set local tcp_keepalives_interval = 10;
-    set local tcp_keepalives_count = 3;
-    select set_config('synchronous_commit', 'on', true) where current_setting('synchronous_commit') = 'off'";
+fn settings(patience: Duration) -> String {
+    let ms = patience.as_millis();
+    format!(
+        "set local idle_in_transaction_session_timeout = {ms};
+         set local statement_timeout = {ms};
+         set local tcp_keepalives_idle = 30;
+         set local tcp_keepalives_interval = 10;
+         set local tcp_keepalives_count = 3;
+         select set_config('synchronous_commit', 'on', true) where current_setting('synchronous_commit') = 'off'"
+    )
+}
 
-static COPY: LazyLock<String> = LazyLock::new(|| {
+/// Where a batch waits that may have duplicates.
+const STAGE: &str =
+    "create temporary table mcpmeter_stage (like mcpmeter.mcp_server_request_log) on commit drop";
+
+static COPY: LazyLock<String> = LazyLock::new(|| copy_into(&format!("mcpmeter.{TABLE}")));
+static COPY_TO_STAGE: LazyLock<String> = LazyLock::new(|| copy_into("pg_temp.mcpmeter_stage"));
+static FROM_STAGE: LazyLock<String> = LazyLock::new(|| {
     let names = &*NAMES;
-    format!("copy mcpmeter.{TABLE} ({names}) from stdin (format binary)")
+    format!(
+        "insert into mcpmeter.{TABLE} ({names}) select {names} from pg_temp.mcpmeter_stage on conflict do nothing"
+    )
 });
+
+fn copy_into(table: &str) -> String {
+    let names = &*NAMES;
+    format!("copy {table} ({names}) from stdin (format binary)")
+}
 
 static TYPES: LazyLock<Vec<Type>> =
     LazyLock::new(|| COLUMNS.iter().map(|column| column.kind.postgres_type()).collect());
 
-/// Stores the records (maybe none) and moves the cursor.
+/// Stores the records (maybe none), moves the cursor, and says how many rows were new. The server has `patience`
+/// for each statement.
 pub(crate) async fn ship(
     client: &mut ClientWrapper,
     records: &[&CallRecord],
     leg: Leg,
-) -> Result<(), ShipmentError> {
+    way: Way,
+    patience: Duration,
+) -> Result<u64, ShipmentError> {
     let transaction = client.transaction().await?;
-    transaction.batch_execute(SETTINGS).await?;
-    copy(&transaction, records).await?;
+    transaction.batch_execute(&settings(patience)).await?;
+    let new = match way {
+        _ if records.is_empty() => 0,
+        Way::Straight => copy(&transaction, &COPY, records).await?,
+        Way::SkipDuplicates => {
+            transaction.batch_execute(STAGE).await?;
+            copy(&transaction, &COPY_TO_STAGE, records).await?;
+            transaction.execute_typed(FROM_STAGE.as_str(), &[]).await?
+        }
+    };
     move_cursor(&transaction, leg).await?;
-    Ok(transaction.commit().await?)
+    rollup::mark_postgres(&transaction, leg.spool_id, records).await?;
+    transaction.commit().await?;
+    Ok(new)
 }
 
-async fn copy(transaction: &Transaction<'_>, records: &[&CallRecord]) -> Result<(), tokio_postgres::Error> {
-    if records.is_empty() {
-        return Ok(());
-    }
-    let sink = transaction.copy_in(COPY.as_str()).await?;
+async fn copy(
+    transaction: &Transaction<'_>,
+    copy: &str,
+    records: &[&CallRecord],
+) -> Result<u64, tokio_postgres::Error> {
+    let sink = transaction.copy_in(copy).await?;
     let mut rows = pin!(BinaryCopyInWriter::new(sink, &TYPES));
     for record in records {
         let row: Vec<Value<'_>> = COLUMNS.iter().map(|column| (column.value)(record)).collect();
         rows.as_mut().write_raw(&row).await?;
     }
-    rows.finish().await?;
-    Ok(())
+    rows.finish().await
 }
 
 async fn move_cursor(transaction: &Transaction<'_>, leg: Leg) -> Result<(), ShipmentError> {

@@ -1,45 +1,44 @@
 //! The task that carries the outbox into PostgreSQL: batch after batch, for ever, whatever happens to the
 //! database.
 //!
-//! At most every 200 ms it reads what is durable beyond the cursor, stores it (`shipment`), and only then lets
-//! the writer delete it. After any error the connection is thrown away and the cursor asked for again, which
-//! settles what became of a commit that was never answered. It never gives a record up because time has
-//! passed; a record that PostgreSQL can never take is set aside (`quarantine`) and counted. It says once that
-//! PostgreSQL cannot be used, and once that it can be again.
+//! At most every 200 ms it reads what is durable beyond the cursor, stores it (`batch`, `shipment`), and only
+//! then lets the writer delete it. After any error the connection is thrown away and the cursor asked for again,
+//! which settles what became of a commit that was never answered (`settle`). It never gives a record up because
+//! time has passed; over a slow link batches become smaller (`pace`). A record that PostgreSQL can never take is
+//! set aside (`quarantine`) and counted. It says once that PostgreSQL cannot be used, and once that it can be
+//! again. What was lost before it could be shipped is told to PostgreSQL, too (`gaps`).
 
+mod batch;
 mod error;
+mod gaps;
+mod pace;
 mod progress;
+mod settle;
 
-use self::{error::ShipError, progress::Progress};
-use crate::{
-    backoff::Backoff,
-    chain::chain,
-    journal::Shared,
-    lock::FileLock,
-    migrate,
-    orders::Orders,
-    outbox::{BATCH_RECORDS, Entry},
-    outbox_reader::OutboxReader,
-    partitions::Partitions,
-    postgres::discard,
-    postgres_url::PostgresUrl,
-    quarantine::Misfit,
-    shipment::{self, Leg, ShipmentError},
+use self::{
+    error::ShipError,
+    gaps::Gaps,
+    pace::{LONGEST, Pace},
+    progress::Progress,
 };
-use deadpool_postgres::{ClientWrapper, Object, Pool};
-use mcpmeter_observer::CallRecord;
+use crate::{
+    backoff::Backoff, chain::chain, journal::Shared, lock::FileLock, migrate, orders::Orders,
+    outbox::BATCH_RECORDS, outbox_reader::OutboxReader, partitions::Partitions, postgres::discard,
+    postgres_url::PostgresUrl, shipment::Way,
+};
+use deadpool_postgres::{Object, Pool, PoolError, Timeouts};
 use std::{
     future::Future,
     sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::time::{sleep, timeout};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use uuid::Uuid;
 
-/// The shortest time between two batches, unless one was full.
+/// The shortest time between two batches, unless there was more to ship.
 const PERIOD: Duration = Duration::from_millis(200);
-/// How long one batch may take before the connection is taken for dead: a link that stalls says nothing.
+/// How long one batch may take before the connection is taken for dead, over a link that is fast enough.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a shipper with nothing to ship asks for the cursor, and so learns that PostgreSQL has gone.
 const PING: Duration = Duration::from_secs(5);
@@ -54,6 +53,10 @@ pub struct Shipper {
     spool_id: Uuid,
     progress: Progress,
     partitions: Partitions,
+    gaps: Gaps,
+    pace: Pace,
+    /// How the next batch goes in: carefully as long as duplicates come.
+    way: Way,
     /// The schema is to be applied before anything is shipped.
     migrate: bool,
     contact: Instant,
@@ -73,6 +76,15 @@ pub(crate) struct Parts {
     pub(crate) lock: Arc<FileLock>,
 }
 
+/// What became of one look at the outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shipped {
+    Nothing,
+    All,
+    /// A batch, and there may be more.
+    Some,
+}
+
 impl Shipper {
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
@@ -84,11 +96,21 @@ impl Shipper {
             outbox: parts.outbox,
             spool_id: parts.spool_id,
             partitions: Partitions::default(),
+            gaps: Gaps::default(),
+            pace: Pace::new(BATCH_TIMEOUT),
+            way: Way::Straight,
             migrate: parts.migrate,
             contact: Instant::now(),
             backoff: Backoff::new(),
             _lock: parts.lock,
         }
+    }
+
+    /// The same with another time for PostgreSQL to take a batch. One that is not answered in time is sent again,
+    /// as a smaller one; 60 seconds suit every link that carries 50 kB a second.
+    #[must_use]
+    pub fn with_batch_timeout(self, usual: Duration) -> Self {
+        Self { pace: Pace::new(usual), ..self }
     }
 
     /// Ships until `stop`; then ships what is left until there is nothing left, or for as long as `flush`. What
@@ -109,7 +131,7 @@ impl Shipper {
         loop {
             let began = Instant::now();
             let pause = match self.ship_and_tell().await {
-                Ok(shipped) if shipped >= BATCH_RECORDS as usize => Duration::ZERO,
+                Ok(Shipped::Some) => Duration::ZERO,
                 Ok(_) => PERIOD.saturating_sub(began.elapsed()),
                 Err(()) => self.backoff.wait(),
             };
@@ -118,24 +140,25 @@ impl Shipper {
     }
 
     async fn ship_the_rest(&mut self) {
+        self.gaps.look_now();
         while !self.is_done() {
             match self.ship_and_tell().await {
                 // The writer may still be at work; it needs a tick.
-                Ok(0) => sleep(Duration::from_millis(10)).await,
+                Ok(Shipped::Nothing) => sleep(Duration::from_millis(10)).await,
                 Ok(_) => {}
                 Err(()) => sleep(self.backoff.wait()).await,
             }
         }
     }
 
-    /// Whether every finished call is stored or lost.
+    /// Whether every finished call is stored or lost, and what was lost is told.
     fn is_done(&self) -> bool {
         let accounts = self.shared.ledger.snapshot();
-        accounts.queued == 0 && accounts.outbox == 0
+        accounts.queued == 0 && accounts.outbox == 0 && !self.gaps.are_due()
     }
 
     /// Ships one batch, and tells the world if it is news whether that worked.
-    async fn ship_and_tell(&mut self) -> Result<usize, ()> {
+    async fn ship_and_tell(&mut self) -> Result<Shipped, ()> {
         let result = self.ship_next().await;
         let text = result.as_ref().map(drop).map_err(|error| self.url.redact(&chain(error)));
         if self.shared.notice.tell_postgres(text.clone()) {
@@ -152,138 +175,89 @@ impl Shipper {
         result.map_err(drop)
     }
 
-    /// Ships one batch and says how many rows it had. Dropping the future at any point is safe.
-    async fn ship_next(&mut self) -> Result<usize, ShipError> {
+    /// Ships one batch. Dropping the future at any point is safe.
+    async fn ship_next(&mut self) -> Result<Shipped, ShipError> {
         if self.contact.elapsed() > PING {
             self.progress.cursor = None;
         }
-        if self.progress.cursor.is_some() && self.shared.ledger.written_seq() <= self.progress.settled {
-            return Ok(0);
+        let nothing_new =
+            self.progress.cursor.is_some() && self.shared.ledger.written_seq() <= self.progress.settled;
+        let gaps = self.gaps.find(&mut self.outbox).await;
+        if nothing_new && gaps.is_empty() {
+            return Ok(Shipped::Nothing);
         }
-        let mut connection = self.pool.get().await?;
-        let result = match timeout(BATCH_TIMEOUT, self.ship_over(&mut connection)).await {
-            Ok(result) => result,
-            Err(_) => Err(ShipError::TimedOut),
+        let mut connection = self.connect().await?;
+        let result = Box::pin(self.ship_over(&mut connection)).await;
+        let told = match &result {
+            Ok(_) => {
+                self.gaps.tell(&connection, self.spool_id, gaps, &self.orders, self.pace.patience()).await
+            }
+            Err(_) => false,
         };
-        match &result {
-            Ok(_) => self.contact = Instant::now(),
-            Err(_) => discard(connection),
+        if result.is_ok() {
+            self.contact = Instant::now();
+        }
+        if !told {
+            discard(connection);
         }
         result
     }
 
-    async fn ship_over(&mut self, connection: &mut Object) -> Result<usize, ShipError> {
+    /// A connection. Over a slow link it may take several round trips' time to make one.
+    async fn connect(&mut self) -> Result<Object, ShipError> {
+        let mut timeouts = self.pool.timeouts();
+        let patience = |usual: Option<Duration>| usual.map(|usual| usual.max(self.pace.patience() / 4));
+        timeouts = Timeouts { wait: patience(timeouts.wait), create: patience(timeouts.create), ..timeouts };
+        let connection = self.pool.timeout_get(&timeouts).await;
+        if let Err(PoolError::Timeout(_)) = &connection {
+            self.pace.timed_out(0);
+        }
+        Ok(connection?)
+    }
+
+    async fn ship_over(&mut self, connection: &mut Object) -> Result<Shipped, ShipError> {
         if self.migrate {
-            let done = migrate::apply(connection).await?;
+            // An older schema may have rows to be read on the way.
+            let done = within(LONGEST, migrate::apply(connection)).await??;
             info!(from = done.from, to = done.to, "the PostgreSQL schema is up to date");
             self.migrate = false;
         }
+        let patience = self.pace.patience();
         let from = match self.progress.cursor {
             Some(cursor) => cursor,
-            None => self.settle(connection).await?,
+            None => {
+                let settled = within(patience, self.settle(connection)).await;
+                self.in_time(settled)?
+            }
         };
-        let batch =
+        let mut batch =
             self.outbox.read(from.max(self.progress.settled), self.shared.ledger.written_seq()).await?;
-        let Some(last) = batch.last() else {
+        if batch.is_empty() {
             self.progress.cursor = Some(from);
-            return Ok(0);
-        };
-        self.partitions.ensure(connection, &batch).await?;
+            return Ok(Shipped::Nothing);
+        }
+        let more = batch.len() >= self.pace.records().min(BATCH_RECORDS as usize);
+        batch.truncate(self.pace.records());
+        let ensured = within(patience, self.partitions.ensure(connection, &batch)).await;
+        self.in_time(ensured)?;
         self.set_aside_unreadable(&batch).await?;
-        let leg = Leg { spool_id: self.spool_id, from, to: last.seq };
-        let records: Vec<_> = batch.iter().filter_map(|entry| entry.record.as_ref().ok()).collect();
-        match self.attempt(connection, &records, leg).await {
-            Ok(()) => {
-                let aside = batch.len() - records.len();
-                self.progress.arrive(records.len() as u64, aside as u64, leg.to);
-            }
-            // A partition that is believed to be there may have been dropped.
-            Err(error) if error.is_check() && self.partitions.doubt() => return Err(error.into()),
-            Err(error) if error.is_for_ever() => self.ship_one_by_one(connection, &batch, from).await?,
-            Err(error) => return Err(error.into()),
-        }
-        Ok(batch.len())
+        self.ship_parts(connection, &batch, from).await?;
+        Ok(if more { Shipped::Some } else { Shipped::All })
     }
 
-    /// Tries to store the records and to move the cursor.
-    async fn attempt(
+    /// Takes note if PostgreSQL did not answer in time a question that is small at any pace.
+    fn in_time<T, E: Into<ShipError>>(
         &mut self,
-        client: &mut ClientWrapper,
-        records: &[&CallRecord],
-        leg: Leg,
-    ) -> Result<(), ShipmentError> {
-        self.progress.attempt(leg.to);
-        shipment::ship(client, records, leg).await
+        result: Result<Result<T, E>, ShipError>,
+    ) -> Result<T, ShipError> {
+        if result.is_err() {
+            self.pace.timed_out(0);
+        }
+        result?.map_err(Into::into)
     }
+}
 
-    /// Some row of the batch can never be stored: stores the others, each on its own.
-    async fn ship_one_by_one(
-        &mut self,
-        connection: &mut Object,
-        batch: &[Entry],
-        mut from: i64,
-    ) -> Result<(), ShipError> {
-        warn!(records = batch.len(), "PostgreSQL refuses a batch: storing its calls one by one");
-        for entry in batch {
-            let leg = Leg { spool_id: self.spool_id, from, to: entry.seq };
-            let aside = match self.attempt(connection, entry.record.as_ref().ok().as_slice(), leg).await {
-                Ok(()) => entry.record.is_err(),
-                Err(error) if error.is_for_ever() => {
-                    // A duplicate is stored already: by an earlier life of this outbox.
-                    let aside = !error.is_duplicate();
-                    if aside {
-                        self.set_aside(vec![Misfit { seq: entry.seq, reason: chain(&error) }]).await?;
-                    }
-                    self.attempt(connection, &[], leg).await?;
-                    aside
-                }
-                Err(error) => return Err(error.into()),
-            };
-            self.progress.arrive((!aside).into(), aside.into(), entry.seq);
-            from = entry.seq;
-        }
-        Ok(())
-    }
-
-    /// Asks PostgreSQL for the cursor and settles what was in doubt.
-    async fn settle(&mut self, connection: &mut Object) -> Result<i64, ShipError> {
-        let mut cursor = shipment::read_cursor(connection, self.spool_id).await?;
-        let settled = self.progress.settled;
-        if !self.progress.is_ours(cursor) {
-            // This file never sent the rows up to there: it is a copy, or a backup that was put back. Under a
-            // new name nothing is taken for stored that is not; what is stored already is refused as a
-            // duplicate.
-            error!(cursor, settled, "somebody else has moved this outbox's cursor: starting a new one");
-            self.spool_id = self.orders.new_spool().await?;
-            cursor = shipment::read_cursor(connection, self.spool_id).await?;
-        } else if cursor < settled {
-            warn!(cursor, settled, "PostgreSQL has lost calls that it had stored: was a backup put back?");
-        }
-        if cursor < settled {
-            let leg = Leg { spool_id: self.spool_id, from: cursor, to: settled };
-            self.attempt(connection, &[], leg).await?;
-            self.progress.arrive(0, 0, settled);
-            return Ok(settled);
-        }
-        let (stored, aside) = self.outbox.count_between(settled, cursor).await?;
-        self.progress.arrive(stored, aside, cursor);
-        Ok(cursor)
-    }
-
-    async fn set_aside_unreadable(&mut self, batch: &[Entry]) -> Result<(), ShipError> {
-        let mut unreadable = Vec::new();
-        for entry in batch {
-            if let Err(error) = &entry.record {
-                unreadable.push(Misfit { seq: entry.seq, reason: chain(error) });
-            }
-        }
-        if unreadable.is_empty() { Ok(()) } else { self.set_aside(unreadable).await }
-    }
-
-    async fn set_aside(&mut self, misfits: Vec<Misfit>) -> Result<(), ShipError> {
-        for Misfit { seq, reason } in &misfits {
-            error!(seq, reason, "a call can never be stored: it is set aside in the table quarantine");
-        }
-        Ok(self.orders.set_aside(misfits).await?)
-    }
+/// The outcome, unless it takes longer.
+async fn within<T>(patience: Duration, work: impl Future<Output = T>) -> Result<T, ShipError> {
+    timeout(patience, work).await.map_err(|_| ShipError::TimedOut(patience))
 }

@@ -4,13 +4,27 @@
 //! The file always has all tables, whether PostgreSQL is configured or not, so that a change of configuration
 //! never meets a file of the wrong shape.
 
-use crate::columns::{COLUMNS, TABLE};
+use crate::{
+    columns::{COLUMNS, TABLE},
+    gap, ring, rollup, trouble,
+};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction};
-use std::{path::Path, time::Duration};
+use std::{
+    ffi::OsString,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use uuid::Uuid;
 
 /// The version of the tables below, in `user_version`. A file with a higher one is not touched.
 const FORMAT: i64 = 1;
+
+/// Bytes of a page, see below.
+pub(crate) const PAGE_BYTES: u64 = 8192;
+/// Pages of log before it is folded into the file, see below.
+pub(crate) const WAL_PAGES: u64 = 4000;
 
 /// Settings that last only as long as the connection, each for a reason.
 const WRITER_SETTINGS: &str = "
@@ -26,6 +40,9 @@ const WRITER_SETTINGS: &str = "
     -- 32 MiB of log before it is folded into the file: at 1,000 pages (the default) a busy writer rewrites the
     -- same index pages many times over.
     pragma wal_autocheckpoint = 4000;
+    -- 16 MiB: the leaves of the indexes that new rows go to stay at hand, instead of being read and written
+    -- again and again within one transaction. Taken only as far as it is used.
+    pragma cache_size = -16384;
     -- After a burst the log shrinks back to the size it has in normal work.
     pragma journal_size_limit = 33554432;
 ";
@@ -46,6 +63,13 @@ pub(crate) enum SqliteError {
     Sqlite(#[from] rusqlite::Error),
 }
 
+impl SqliteError {
+    /// Whether the file is damaged, rather than not ours or not to be written.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if trouble::is_damage_at_open(error))
+    }
+}
+
 /// Opens or makes the file for its one writer.
 pub(crate) fn open_writer(path: &Path) -> Result<Connection, SqliteError> {
     let mut connection = Connection::open(path)?;
@@ -58,9 +82,60 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, SqliteError> {
     }
     let transaction = connection.transaction()?;
     transaction.execute_batch(&tables())?;
-    transaction.pragma_update(None, "user_version", FORMAT)?;
+    // A file that is as it should be is not written to: its volume may be full.
+    if format_of(&transaction)? != FORMAT {
+        transaction.pragma_update(None, "user_version", FORMAT)?;
+    }
     transaction.commit()?;
     Ok(connection)
+}
+
+/// The log beside the file.
+pub(crate) fn wal_path(file: &Path) -> PathBuf {
+    beside(file, "-wal")
+}
+
+/// The index of that log, shared by those who have the file open.
+pub(crate) fn shm_path(file: &Path) -> PathBuf {
+    beside(file, "-shm")
+}
+
+/// The path with something appended.
+pub(crate) fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut path = OsString::from(file);
+    path.push(suffix);
+    path.into()
+}
+
+/// A reading connection, and which file it reads: after a damaged file was set aside another lies under its
+/// name.
+pub(crate) struct OpenedReader {
+    pub(crate) connection: Connection,
+    inode: Option<u64>,
+}
+
+impl OpenedReader {
+    /// See [`open_reader`].
+    pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
+        // Asked before: if the file is changed in between, the connection is given up once too often.
+        let inode = inode(path);
+        Ok(Self { connection: open_reader(path)?, inode })
+    }
+
+    /// Whether the file is still the one under this name.
+    pub(crate) fn is_current(&self, path: &Path) -> bool {
+        self.inode.is_some() && self.inode == inode(path)
+    }
+
+    /// Which file it reads, as the file system numbers them.
+    pub(crate) const fn inode(&self) -> Option<u64> {
+        self.inode
+    }
+}
+
+/// The file system's number for what lies under the name now.
+pub(crate) fn inode(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|metadata| metadata.ino())
 }
 
 /// Opens the file for reading; it must exist.
@@ -72,13 +147,17 @@ pub(crate) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 
 /// Refuses files that are not ours to write.
 fn check_owner(connection: &Connection) -> Result<(), SqliteError> {
-    let format: i64 = connection.query_row("pragma user_version", [], |row| row.get(0))?;
+    let format = format_of(connection)?;
     let tables: i64 = connection.query_row("select count(*) from sqlite_schema", [], |row| row.get(0))?;
     match format {
         0 if tables > 0 => Err(SqliteError::Foreign),
         0..=FORMAT => Ok(()),
         _ => Err(SqliteError::Newer(format)),
     }
+}
+
+fn format_of(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("pragma user_version", [], |row| row.get(0))
 }
 
 /// All tables, if they are not there yet.
@@ -103,9 +182,12 @@ fn tables() -> String {
         create table if not exists {TABLE} ({}, primary key (created_at, id)) strict, without rowid;
         create index if not exists {TABLE}_user on {TABLE} (user_id, created_at);
         create index if not exists {TABLE}_instance on {TABLE} (mcp_server_instance_id, created_at);
+        {}
         ",
-        columns.join(", ")
-    )
+        columns.join(", "),
+        rollup::sqlite_tables()
+    ) + gap::TABLE
+        + ring::TABLE
 }
 
 /// The identity of this outbox towards PostgreSQL, made on first use.

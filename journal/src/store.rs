@@ -3,9 +3,13 @@
 //! Only the writer thread writes it. A batch that is tried again after a failure of which it is not known
 //! whether it was one (a sync that reported an error) meets its own rows and skips them by their key.
 
-use crate::columns::{COLUMNS, NAMES, TABLE};
+use crate::{
+    columns::{COLUMNS, NAMES, TABLE},
+    rollup,
+    value::Value,
+};
 use mcpmeter_observer::CallRecord;
-use rusqlite::{Connection, Transaction, params_from_iter};
+use rusqlite::{Connection, Transaction};
 use std::sync::LazyLock;
 
 static INSERT: LazyLock<String> = LazyLock::new(|| {
@@ -18,16 +22,25 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Adds the records as rows.
-pub(crate) fn append(transaction: &Transaction<'_>, records: &[Box<CallRecord>]) -> rusqlite::Result<()> {
+pub(crate) fn append(transaction: &Transaction<'_>, records: &[CallRecord]) -> rusqlite::Result<()> {
     let mut insert = transaction.prepare_cached(&INSERT)?;
+    insert.clear_bindings();
+    let mut bound = [const { Value::Null }; COLUMNS.len()];
     for record in records {
-        insert.execute(params_from_iter(COLUMNS.iter().map(|column| (column.value)(record))))?;
+        // What is the same as in the row before stays bound: most of a row is, and binding a text copies it.
+        for (place, (column, bound)) in COLUMNS.iter().zip(&mut bound).enumerate() {
+            let value = (column.value)(record);
+            if value != *bound {
+                insert.raw_bind_parameter(place + 1, &value)?;
+                *bound = value;
+            }
+        }
+        insert.raw_execute()?;
     }
-    Ok(())
+    rollup::mark_sqlite(transaction, records)
 }
 
-/// How many rows the store holds.
-pub(crate) fn count(connection: &Connection) -> rusqlite::Result<u64> {
-    let rows: i64 = connection.query_row(&format!("select count(*) from {TABLE}"), [], |row| row.get(0))?;
-    Ok(rows.unsigned_abs())
+/// Whether the store holds any row.
+pub(crate) fn is_used(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row(&format!("select exists (select 1 from {TABLE})"), [], |row| row.get(0))
 }

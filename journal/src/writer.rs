@@ -1,101 +1,133 @@
 //! The one thread that writes the SQLite file.
 //!
-//! Every 10 ms it takes what is queued and makes it durable in one transaction, together with the deletion of
-//! what PostgreSQL already has. If the file cannot be written (disk full, locked) it keeps the batch, tries
-//! again with growing pauses, and says so once; meanwhile the queue absorbs, and then counts what it drops.
+//! Every 100 ms it looks at the queue (`ring`) and makes what is there durable in one transaction, together with
+//! how far it has come in the queue, with the gaps in the books, and with the deletion of what PostgreSQL
+//! already has. The queue outlives the process, so that a longer tick loses nothing and saves syncs. The
+//! records stay in the queue until they are durable; the writer's own memory is one segment's worth of them.
+//!
+//! If the file cannot be written (disk full, locked) it tries again with growing pauses, and says so once;
+//! meanwhile the queue absorbs, and then counts what it drops. A file that turns out to be damaged is set aside
+//! and the work goes on in a new one. Beyond the outbox's quota the newest records are dropped and counted.
 //! Nothing that happens here is ever waited for by a request, and nothing here panics on what a disk does.
 
+mod batch;
+mod damage;
+mod round;
+
+use self::{batch::Batch, round::Round};
 use crate::{
     accounts::LossReason,
     backoff::Backoff,
     chain::chain,
+    file::FileError,
+    gap::Gaps,
+    inscribe::{Sheet, Target},
     journal::Shared,
     lock::FileLock,
     orders::Order,
-    outbox::{self, AppendError},
-    quarantine, sqlite, store,
+    quota::Quota,
+    ring::Drain,
+    trouble,
 };
 use mcpmeter_observer::CallRecord;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::Connection;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::Ordering,
-        mpsc::{Receiver, SyncSender},
+        mpsc::{Receiver, RecvTimeoutError},
     },
     thread,
     time::{Duration, Instant},
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
+use uuid::Uuid;
 
 /// How often the queue is looked at: the longest that a record waits for its transaction.
-const TICK: Duration = Duration::from_millis(10);
-/// Records per transaction; bounds what is in the writer's hands. A full batch is followed by the next at once.
-const BATCH_RECORDS: usize = 4_096;
+const TICK: Duration = Duration::from_millis(100);
 /// How long an ending process waits for a disk that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Sees every record once, on the writer's thread, before it is written and whatever becomes of it: the live
-/// tail and the metrics. It should be quick, since the next batch waits for it.
-pub type OnTaken = Box<dyn FnMut(&[Box<CallRecord>]) + Send>;
-
-/// Where the records go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// To the outbox, on their way to PostgreSQL.
-    Outbox,
-    /// Into the table that is the store.
-    Store,
-}
+/// Sees every record once, on the writer's thread, before it is durable and whatever becomes of it: the live
+/// tail and the metrics. It should be quick, since the next records wait for it.
+pub type OnTaken = Box<dyn FnMut(&[CallRecord]) + Send>;
 
 pub(crate) struct Writer {
     shared: Arc<Shared>,
+    file: PathBuf,
     connection: Connection,
+    /// The identity of the outbox, in case that a damaged file cannot tell.
+    spool_id: Uuid,
     target: Target,
+    drain: Drain,
+    round: Round,
+    sheet: Sheet,
+    /// Absent for the store.
+    quota: Option<Quota>,
+    /// Whether the outbox has reached its quota.
+    is_full: bool,
+    gaps: Gaps,
     orders: Receiver<Order>,
     on_taken: OnTaken,
-    /// Taken from the queue, not durable yet.
-    #[expect(clippy::vec_box, reason = "the request path boxed them; unboxing would copy every record")]
-    batch: Vec<Box<CallRecord>>,
-    /// Taken from the queue in all; how many of those are durable; how many were given up.
-    taken: u64,
-    settled: u64,
-    given_up: u64,
-    /// Who waits for `settled` to reach what number.
-    flushes: Vec<(u64, SyncSender<()>)>,
     /// Deleted from the outbox up to here.
     retired: i64,
     /// Whether the last attempt to write failed.
     failing: bool,
+    /// When the last damaged file was set aside.
+    replaced: Option<Instant>,
+    /// Somebody who read the file, or changed it, found it damaged.
+    damaged: Option<String>,
     backoff: Backoff,
     _lock: Arc<FileLock>,
 }
 
+/// What the writer works with but does not make itself.
+pub(crate) struct Parts {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) file: PathBuf,
+    pub(crate) connection: Connection,
+    pub(crate) spool_id: Uuid,
+    pub(crate) target: Target,
+    pub(crate) drain: Drain,
+    pub(crate) quota: Option<Quota>,
+    pub(crate) gaps: Gaps,
+    pub(crate) orders: Receiver<Order>,
+    pub(crate) on_taken: OnTaken,
+    pub(crate) lock: Arc<FileLock>,
+}
+
+/// Why nothing could be written.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("the journal's file is damaged, and no new one can be made")]
+    File(#[from] FileError),
+}
+
 impl Writer {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        connection: Connection,
-        target: Target,
-        orders: Receiver<Order>,
-        on_taken: OnTaken,
-        lock: Arc<FileLock>,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
         Self {
-            shared,
-            connection,
-            target,
-            orders,
-            on_taken,
-            batch: Vec::with_capacity(BATCH_RECORDS),
-            taken: 0,
-            settled: 0,
-            given_up: 0,
-            flushes: Vec::new(),
+            shared: parts.shared,
+            file: parts.file,
+            connection: parts.connection,
+            spool_id: parts.spool_id,
+            target: parts.target,
+            drain: parts.drain,
+            round: Round::default(),
+            sheet: Sheet::default(),
+            quota: parts.quota,
+            is_full: false,
+            gaps: parts.gaps,
+            orders: parts.orders,
+            on_taken: parts.on_taken,
             retired: 0,
             failing: false,
+            replaced: None,
+            damaged: None,
             backoff: Backoff::new(),
-            _lock: lock,
+            _lock: parts.lock,
         }
     }
 
@@ -108,141 +140,157 @@ impl Writer {
             let pause = self.tick();
             if closing {
                 let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
-                let late = Instant::now() >= deadline;
-                if late && self.failing {
-                    self.give_up();
-                }
                 // Somebody who keeps on handing over records does not keep the process alive.
-                if late || !self.failing && self.shared.queue.len() == 0 {
+                if Instant::now() >= deadline || !self.failing && self.is_drained() {
                     return self.end();
                 }
             }
-            if !pause.is_zero() {
-                thread::park_timeout(pause);
-            }
+            self.wait(pause);
         }
+    }
+
+    fn is_drained(&mut self) -> bool {
+        self.round.is_done() && self.drain.pending().is_empty()
     }
 
     /// Does what there is to do, and says how long to pause.
     fn tick(&mut self) -> Duration {
-        self.take();
-        let full = self.batch.len() == BATCH_RECORDS;
-        let written = self.write();
+        while let Ok(order) = self.orders.try_recv() {
+            self.obey(order);
+        }
+        self.round.begin(&mut self.drain);
+        self.gaps.observe(&self.shared.ledger);
+        self.shared.notice.begin_disk_work();
+        let written = self.replace_if_damaged().and_then(|()| self.write());
+        self.shared.notice.end_disk_work();
         self.failing = written.is_err();
-        if self.shared.notice.tell_disk(written.as_ref().map(drop).map_err(|error| chain(error))) {
-            match &written {
+        self.tell(written.as_ref().err());
+        self.round.tell_if_done();
+        match written {
+            Err(WriteError::Sqlite(error)) if trouble::is_damage(&error) => {
+                self.damaged = Some(chain(&error));
+                if self.may_replace() { Duration::ZERO } else { self.backoff.wait() }
+            }
+            Err(_) => self.backoff.wait(),
+            Ok(()) if self.round.is_done() => TICK,
+            Ok(()) => Duration::ZERO,
+        }
+    }
+
+    fn tell(&self, error: Option<&WriteError>) {
+        let told = match error {
+            None => Ok(()),
+            Some(WriteError::Sqlite(error)) => Err(trouble::advise(error, &self.file)),
+            Some(error) => Err(chain(error)),
+        };
+        if self.shared.notice.tell_disk(told.clone()) {
+            match told {
                 Ok(()) => info!("the journal's file can be written again"),
-                Err(error) => error!(
-                    error = chain(error),
-                    "the journal's file cannot be written: finished calls wait in memory"
-                ),
+                Err(error) => {
+                    error!(error, "the journal's file cannot be written: finished calls wait in the queue");
+                }
             }
         }
-        self.obey();
-        match written {
-            Err(_) => self.backoff.wait(),
-            Ok(()) if full => Duration::ZERO,
-            Ok(()) => TICK,
-        }
     }
 
-    /// Fills the batch, unless there is one that could not be written yet.
-    fn take(&mut self) {
-        if !self.batch.is_empty() {
-            return;
-        }
-        self.shared.queue.take_into(&mut self.batch, BATCH_RECORDS);
-        self.taken += self.batch.len() as u64;
-        // A fault in a metric must not end the recording.
-        if !self.batch.is_empty() && catch_unwind(AssertUnwindSafe(|| (self.on_taken)(&self.batch))).is_err()
-        {
-            error!("whoever watches the records as they are taken panicked");
-        }
-    }
-
-    /// Makes the batch durable, and deletes what PostgreSQL has.
-    fn write(&mut self) -> Result<(), AppendError> {
+    /// Makes the next batch durable, with everything that goes with it.
+    fn write(&mut self) -> Result<(), WriteError> {
         let retirable = self.shared.retirable();
-        if self.batch.is_empty() && retirable == self.retired {
+        let ranges = self.round.batch();
+        if ranges.is_empty() && retirable == self.retired && !self.gaps.is_open() {
             return Ok(());
         }
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let last = match self.target {
-            Target::Outbox => outbox::append(&transaction, &self.batch)?,
-            Target::Store => {
-                store::append(&transaction, &self.batch)?;
-                None
-            }
+        self.look_at_quota(ranges.iter().map(|range| range.bytes() as u64).sum())?;
+        let mut batch = Batch {
+            ranges: &ranges,
+            target: self.target,
+            refuse: self.is_full,
+            retire: (retirable > self.retired).then_some(retirable),
+            drain: &mut self.drain,
+            sheet: &mut self.sheet,
+            on_taken: &mut self.on_taken,
+            gaps: &self.gaps,
         };
-        if retirable > self.retired {
-            outbox::retire(&transaction, retirable)?;
-        }
-        transaction.commit()?;
+        let outcome = batch.write(&mut self.connection).inspect_err(|_| batch.show_all())?;
+        outcome.count(&self.shared.ledger);
         self.retired = retirable;
-        self.settled += self.batch.len() as u64;
-        self.shared.ledger.count_written(self.batch.len() as u64, last.unwrap_or(0));
-        self.batch.clear();
+        self.gaps.settle();
+        for range in &ranges {
+            self.drain.settle(range);
+        }
+        self.round.settle(&ranges);
         self.backoff.reset();
         Ok(())
     }
 
-    /// Carries out what others asked for.
-    fn obey(&mut self) {
-        while let Ok(order) = self.orders.try_recv() {
-            match order {
-                Order::Flush(done) => {
-                    // Whatever its caller had accepted is in the queue or in the batch by now.
-                    self.flushes.push((self.taken + self.shared.queue.len() as u64, done));
-                }
-                Order::SetAside(misfits, done) => {
-                    let result = self.transact(|transaction| quarantine::set_aside(transaction, &misfits));
-                    // The shipper may have been stopped in the meantime; then nobody needs to know.
-                    drop(done.send(result));
-                }
-                Order::NewSpool(done) => drop(done.send(self.transact(sqlite::new_spool_id))),
+    /// Sees whether the outbox may take so many more bytes.
+    fn look_at_quota(&mut self, bytes: u64) -> rusqlite::Result<()> {
+        let Some(quota) = self.quota.as_ref().filter(|_| bytes > 0) else { return Ok(()) };
+        let is_full = quota.is_exceeded_by(bytes, &self.connection)?;
+        if is_full != self.is_full {
+            self.is_full = is_full;
+            let max_bytes = quota.max_bytes();
+            if is_full {
+                error!(
+                    max_bytes,
+                    "the outbox is full: finished calls are lost until PostgreSQL takes what is there, or \
+                     store.outbox_max_mib is raised"
+                );
+            } else {
+                info!(max_bytes, "the outbox has room again");
             }
         }
-        let settled = self.settled;
-        for (_, done) in self.flushes.extract_if(.., |(wanted, _)| *wanted <= settled) {
-            // A caller that ran out of patience is no longer there to be told.
-            let _ = done.try_send(());
-        }
+        Ok(())
     }
 
-    fn transact<T>(
-        &mut self,
-        work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<T> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let result = work(&transaction)?;
-        transaction.commit()?;
-        Ok(result)
-    }
-
-    /// Counts as lost what the disk did not take.
-    fn give_up(&mut self) {
-        loop {
-            self.take();
-            if self.batch.is_empty() {
-                break;
+    /// Carries out what somebody asks for.
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Wake => {}
+            Order::Flush(done) => self.round.call_back(done),
+            Order::Work(work) => {
+                let done = catch_unwind(AssertUnwindSafe(|| work(&mut self.connection)));
+                match done {
+                    Ok(Ok(())) => {}
+                    Ok(Err(damage)) => self.damaged = Some(damage),
+                    Err(_) => error!("whoever wanted something of the journal's file panicked"),
+                }
             }
-            self.given_up += self.batch.len() as u64;
-            self.batch.clear();
         }
-        if self.given_up == 0 {
-            return;
-        }
-        self.shared.ledger.count_lost(LossReason::DiskError, self.given_up);
-        error!(
-            records = self.given_up,
-            "the journal's file took nothing to the end: finished calls are lost"
-        );
     }
 
-    /// Leaves the file tidy.
-    fn end(self) -> u64 {
+    fn wait(&mut self, pause: Duration) {
+        match self.orders.recv_timeout(pause) {
+            Ok(order) => self.obey(order),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => thread::sleep(pause),
+        }
+    }
+
+    /// Leaves the file tidy, and what the disk did not take where the next process finds it.
+    fn end(mut self) -> u64 {
+        let unwritten = if self.is_drained() { 0 } else { self.shared.ledger.snapshot().queued };
+        if unwritten > 0 {
+            self.give_up(unwritten);
+        } else if let Err(error) = self.drain.delete(&self.connection) {
+            warn!(error = chain(&error), "cannot delete the queue's file");
+        }
         // Folds the log into the file. A reader may be in the way; then the next process does it.
         drop(self.connection.execute_batch("pragma wal_checkpoint(truncate)"));
-        self.given_up
+        unwritten
+    }
+
+    fn give_up(&self, records: u64) {
+        match self.drain.file() {
+            Some(file) => error!(
+                records,
+                file = %file.display(),
+                "the journal's file took nothing to the end: finished calls stay in the queue for the next start"
+            ),
+            None => {
+                self.shared.ledger.count_lost(LossReason::DiskError, records);
+                error!(records, "the journal's file took nothing to the end: finished calls are lost");
+            }
+        }
     }
 }

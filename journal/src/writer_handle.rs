@@ -28,7 +28,8 @@ pub struct WriterHandle {
     shared: Arc<Shared>,
 }
 
-/// Records that the disk did not take until the end; they are counted as lost.
+/// Records that the disk did not take until the end. They stay in the queue's file for the next process; where
+/// the queue has no file they are counted as lost.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{records} finished calls could not be written")]
 pub struct Unwritten {
@@ -57,7 +58,6 @@ impl WriterHandle {
         if self.orders.try_send(Order::Flush(done)).is_err() {
             return false;
         }
-        self.wake();
         told.recv_timeout(PATIENCE).is_ok()
     }
 
@@ -66,7 +66,7 @@ impl WriterHandle {
     pub fn close(mut self) -> Result<(), Unwritten> {
         self.shared.closing.store(true, Ordering::Release);
         self.wake();
-        // A thread that panicked has said so; what it held is then counted as queued for ever.
+        // A thread that panicked has said so; what is in the queue then stays there for the next process.
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(records)) if records > 0 => Err(Unwritten { records }),
             _ => Ok(()),
@@ -74,9 +74,8 @@ impl WriterHandle {
     }
 
     fn wake(&self) {
-        if let Some(thread) = &self.thread {
-            thread.thread().unpark();
-        }
+        // Without room for it there is enough to do that the writer is awake.
+        drop(self.orders.try_send(Order::Wake));
     }
 }
 

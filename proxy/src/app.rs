@@ -4,6 +4,7 @@
 use crate::{
     admin::Admin,
     clock::Clock,
+    lag::Lag,
     lifecycle::Stopping,
     listener::{self, BindError},
     live::Live,
@@ -24,6 +25,7 @@ use prometheus_client::registry::Registry;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -31,6 +33,7 @@ use tracing::{info, warn};
 
 /// How long the control tasks may take to end once they have been told to.
 const LAST_TASKS: Duration = Duration::from_secs(1);
+const MIB: usize = 1 << 20;
 
 /// Why the proxy does not start. The configuration was valid.
 #[derive(Debug, thiserror::Error)]
@@ -123,7 +126,7 @@ impl App {
     async fn run_parts(self) -> Result<(), StartError> {
         let mut signals = Signals::listen()?;
         info!(proxy.address = %self.proxy_address()?, admin.address = %self.admin_address()?, "listening");
-        let Opened { journal, writer, shipper } = self.opened;
+        let Opened { journal, writer, shipper, keeper } = self.opened;
         let client_ip = Arc::new(ArcSwap::from_pointee(self.config.privacy.client_ip));
         let running = Running {
             routes: self.routes,
@@ -136,7 +139,13 @@ impl App {
         let workers = Workers::start(self.proxy_listeners, &running, &self.config.proxy)?;
 
         let control = Tasks::default();
-        let exposition = Exposition::new(self.registry, running.journal.clone(), workers.activity.clone());
+        let lag = Arc::new(Lag::new(outbox(&self.config)));
+        let exposition = Exposition::new(
+            self.registry,
+            running.journal.clone(),
+            Arc::clone(&lag),
+            workers.activity.clone(),
+        );
         let admin = Arc::new(Admin {
             exposition,
             journal: running.journal.clone(),
@@ -147,9 +156,12 @@ impl App {
         control.spawn(admin.serve(self.admin_listener, control.clone()));
         let shipping = Stopping::default();
         let flush = Duration::from_millis(self.config.store.flush_timeout_ms);
+        let (keeping, watching) = (shipping.clone(), shipping.clone());
+        control.spawn(async move { Box::pin(keeper.run(keeping.drained())).await });
+        control.spawn(async move { lag.watch(watching.drained()).await });
         if let Some(shipper) = shipper {
             let shipping = shipping.clone();
-            control.spawn(async move { shipper.run(shipping.drained(), flush).await });
+            control.spawn(async move { Box::pin(shipper.run(shipping.drained(), flush)).await });
         }
 
         let mut reloader = running.reloader(self.origin, self.config);
@@ -172,7 +184,28 @@ fn journal_options(config: &Config) -> Result<journal::Options, BadPostgresUrl> 
         StoreUrl::Postgres(url) => (config.store.outbox.clone(), Some(url.expose().parse()?)),
     };
     let store = &config.store;
-    Ok(journal::Options { sqlite_file, postgres, queue_records: store.queue_records, migrate: store.migrate })
+    Ok(journal::Options {
+        sqlite_file,
+        postgres,
+        queue_bytes: store.queue_mib as usize * MIB,
+        queue_directory: store.queue_directory.clone(),
+        outbox_max_bytes: store.outbox_max_mib.map(|mib| u64::from(mib) * MIB as u64),
+        retention: journal::Retention {
+            days: store.retention_days,
+            compress_after_days: store.compress_after_days,
+            sqlite_max_bytes: u64::from(store.sqlite_max_mib) * MIB as u64,
+        },
+        migrate: store.migrate,
+    })
+}
+
+/// Where calls wait for PostgreSQL, and how many bytes they may take there if that is configured.
+fn outbox(config: &Config) -> Option<(PathBuf, Option<u64>)> {
+    let max_bytes = config.store.outbox_max_mib.map(|mib| u64::from(mib) * MIB as u64);
+    match config.store.url {
+        StoreUrl::Sqlite(_) => None,
+        StoreUrl::Postgres(_) => Some((config.store.outbox.clone(), max_bytes)),
+    }
 }
 
 /// Everything accepted becomes durable, then as much as possible is shipped, then the file is closed.

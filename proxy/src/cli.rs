@@ -3,6 +3,7 @@
 mod ask_admin;
 mod calls;
 mod check;
+mod doctor;
 mod failure;
 mod filter;
 mod healthcheck;
@@ -28,6 +29,7 @@ Watch:
   mcpmeter tail                            calls as they happen
   mcpmeter calls --since 1h --errors       what failed in the last hour
   mcpmeter calls --tool search --json      as JSON, one object a line
+  mcpmeter doctor                          is everything recorded, and if not, why?
 
 Exit codes: 0 fine, 1 failed, 2 wrong usage or invalid configuration, 3 a dependency is unreachable,
 130 interrupted.";
@@ -52,6 +54,8 @@ enum Command {
     Tail(tail::Tail),
     /// Show past calls, newest first
     Calls(calls::Calls),
+    /// Examine proxy, files and database, and say what is wrong and what to do
+    Doctor(doctor::Doctor),
     /// Ask a running proxy whether it is ready (for containers)
     Healthcheck(healthcheck::Healthcheck),
 }
@@ -65,6 +69,7 @@ impl Cli {
             Command::Migrate(command) => command.run(),
             Command::Tail(command) => command.run(),
             Command::Calls(command) => command.run(),
+            Command::Doctor(command) => command.run(),
             Command::Healthcheck(command) => command.run(),
         }
     }

@@ -25,7 +25,7 @@ impl Live {
         self.sender.subscribe()
     }
 
-    pub(crate) fn announce(&self, records: &[Box<CallRecord>]) {
+    pub(crate) fn announce(&self, records: &[CallRecord]) {
         if self.sender.receiver_count() == 0 {
             return;
         }

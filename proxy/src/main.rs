@@ -9,6 +9,7 @@ mod connection;
 mod forward;
 mod gate;
 mod headers;
+mod lag;
 mod lifecycle;
 mod listener;
 mod live;

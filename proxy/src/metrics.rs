@@ -1,7 +1,10 @@
 //! What Prometheus is told. Counting happens on the journal's writer thread, once per record, so that the
 //! request path pays nothing for it; everything else is read when it is asked for.
 
-use crate::lifecycle::{Activity, Kind};
+use crate::{
+    lag::Lag,
+    lifecycle::{Activity, Kind},
+};
 use mcpmeter_journal::{Accounts, Journal, LossReason};
 use mcpmeter_observer::{CallRecord, Origin, Status};
 use prometheus_client::{
@@ -9,7 +12,10 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 /// The most tool names that become a label: they come from the callers, and each is a time series for ever.
 const MAX_TOOLS: usize = 500;
@@ -65,7 +71,7 @@ impl CallMetrics {
     }
 
     /// Counts finished calls.
-    pub(crate) fn count(&mut self, records: &[Box<CallRecord>]) {
+    pub(crate) fn count(&mut self, records: &[CallRecord]) {
         for record in records {
             let server = Arc::clone(&record.mcp_server_instance_id);
             let labels = CallLabels {
@@ -111,15 +117,21 @@ struct BuildLabels {
 pub(crate) struct Exposition {
     registry: Registry,
     journal: Journal,
+    lag: Arc<Lag>,
     activity: Vec<Arc<Activity>>,
 }
 
 impl Exposition {
-    pub(crate) fn new(mut registry: Registry, journal: Journal, activity: Vec<Arc<Activity>>) -> Self {
+    pub(crate) fn new(
+        mut registry: Registry,
+        journal: Journal,
+        lag: Arc<Lag>,
+        activity: Vec<Arc<Activity>>,
+    ) -> Self {
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("build_info", "The running program", build);
-        Self { registry, journal, activity }
+        Self { registry, journal, lag, activity }
     }
 
     /// The metrics in the OpenMetrics text format.
@@ -135,25 +147,49 @@ impl Exposition {
 
     fn read_now(&self) -> Registry {
         let mut registry = Registry::with_prefix("mcpmeter");
-        let mut show = |name: &str, help: &str, value: i64| {
-            let gauge = Gauge::<i64>::default();
-            gauge.set(value);
-            registry.register(name, help, gauge);
-        };
-        let sum = |kind| self.activity.iter().map(|activity| activity.count(kind)).sum();
-        show("connections", "Client connections", sum(Kind::Connection));
-        show("in_flight", "Exchanges that owe an answer", sum(Kind::Exchange));
-        show("streams", "Open GET streams", sum(Kind::Stream));
-        let accounts = self.journal.accounts();
-        show("log_queue_records", "Finished calls that are not durable yet", signed(accounts.queued));
-        show(
-            "log_outbox_records",
-            "Durable calls that PostgreSQL does not have yet",
-            signed(accounts.outbox),
+        let mut gauges = Gauges { registry: &mut registry };
+        let sum =
+            |kind| self.activity.iter().map(|activity| activity.count(kind)).sum::<i64>().unsigned_abs();
+        gauges.show("connections", "Client connections", sum(Kind::Connection));
+        gauges.show("in_flight", "Exchanges that owe an answer", sum(Kind::Exchange));
+        gauges.show("streams", "Open GET streams", sum(Kind::Stream));
+        let (accounts, health) = (self.journal.accounts(), self.journal.health());
+        gauges.show("log_queue_records", "Finished calls that are not durable yet", accounts.queued);
+        gauges.show("log_outbox_records", "Durable calls that PostgreSQL does not have yet", accounts.outbox);
+        gauges.show(
+            "log_recovered_records",
+            "Calls found in the queue and the outbox at start",
+            accounts.recovered,
         );
-        show("log_recovered_records", "Calls found in the outbox at start", signed(accounts.recovered));
+        gauges.show(
+            "log_default_partition_rows",
+            "Rows in PostgreSQL's default partition, up to 1000; any keeps a day from having its partition",
+            health.default_partition_rows,
+        );
+        self.lag.show(&accounts, &mut gauges);
         show_totals(&mut registry, &accounts);
         registry
+    }
+}
+
+/// Takes gauges that were read just now.
+pub(crate) struct Gauges<'a> {
+    registry: &'a mut Registry,
+}
+
+impl Gauges<'_> {
+    /// A whole number.
+    pub(crate) fn show(&mut self, name: &str, help: &str, value: u64) {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(signed(value));
+        self.registry.register(name, help, gauge);
+    }
+
+    /// A time in seconds; the unit is added to the name.
+    pub(crate) fn show_seconds(&mut self, name: &str, help: &str, seconds: f64) {
+        let gauge = Gauge::<f64, AtomicU64>::default();
+        gauge.set(seconds);
+        self.registry.register_with_unit(name, help, Unit::Seconds, gauge);
     }
 }
 

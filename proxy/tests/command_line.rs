@@ -34,7 +34,7 @@ fn names_in(folder: &Path) -> Vec<String> {
 #[test]
 fn every_command_explains_itself() {
     let folder = tempdir().expect("a temporary folder");
-    for command in ["serve", "check", "migrate", "tail", "calls", "healthcheck"] {
+    for command in ["serve", "check", "migrate", "tail", "calls", "doctor", "healthcheck"] {
         let (code, stdout, stderr) = run(folder.path(), &[command, "--help"]);
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{command}");
         assert!(stdout.contains(&format!("Usage: mcpmeter {command}")), "{stdout}");

@@ -5,6 +5,7 @@
 mod cancelling;
 mod command_line;
 mod concurrency;
+mod doctor;
 mod encryption;
 mod endings;
 mod every_column;

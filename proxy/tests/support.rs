@@ -181,6 +181,18 @@ impl Drop for Mcpmeter {
         // A failed test leaves nothing running. Both fail only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        forget_queues(self.folder.path());
+    }
+}
+
+/// Removes the queues that killed programs have left in shared memory for a next life, which they will not have.
+pub(crate) fn forget_queues(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|extension| extension == "lock") {
+            let noted = fs::read_to_string(&path).unwrap_or_default();
+            noted.lines().for_each(|queue| drop(fs::remove_file(queue)));
+        }
     }
 }
 

@@ -11,6 +11,10 @@ use crate::{Problem, Secret, Store, StoreUrl};
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 /// Ten minutes: supervisors give up sooner, and the outbox keeps the rest in any case.
 const MAX_FLUSH_TIMEOUT_MS: u64 = 600_000;
+/// A century.
+const MAX_DAYS: u64 = 36_500;
+/// A petabyte.
+const MAX_MIB: u64 = 1 << 30;
 
 pub(super) fn read_store(root: &mut Section<'_, '_>) -> Store {
     let default = Store::default();
@@ -21,7 +25,16 @@ pub(super) fn read_store(root: &mut Section<'_, '_>) -> Store {
         url: section.read("url", decode_url).valid().unwrap_or_else(|| in_folder(default.url, folder)),
         outbox: section.path("outbox").unwrap_or_else(|| folder.join(default.outbox)),
         migrate: section.boolean("migrate", default.migrate),
-        queue_records: section.integer("queue_records", default.queue_records, 1024..=4_194_304),
+        queue_mib: section.integer("queue_mib", default.queue_mib, 1..=4_096),
+        queue_directory: section.path("queue_directory").unwrap_or(default.queue_directory),
+        outbox_max_mib: section.read("outbox_max_mib", decode_size).valid(),
+        retention_days: section.integer("retention_days", default.retention_days, 0..=MAX_DAYS),
+        compress_after_days: section.integer(
+            "compress_after_days",
+            default.compress_after_days,
+            0..=MAX_DAYS,
+        ),
+        sqlite_max_mib: section.integer("sqlite_max_mib", default.sqlite_max_mib, 0..=MAX_MIB),
         flush_timeout_ms: section.integer(
             "flush_timeout_ms",
             default.flush_timeout_ms,
@@ -42,6 +55,10 @@ fn in_folder(url: StoreUrl, folder: &Path) -> StoreUrl {
         StoreUrl::Sqlite(file) => StoreUrl::Sqlite(folder.join(file)),
         postgres @ StoreUrl::Postgres(_) => postgres,
     }
+}
+
+fn decode_size(found: &Found<'_>) -> Result<u32, Problem> {
+    Ok(u32::try_from(found.as_integer(&(16..=MAX_MIB))?).unwrap_or(u32::MAX))
 }
 
 /// No message here repeats the URL, which may hold a password.

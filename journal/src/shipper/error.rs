@@ -1,8 +1,8 @@
 //! Why a batch was not shipped. All of these are tried again, for ever; what can never work has been sorted out
 //! before (`ShipmentError::is_for_ever`).
 
-use super::BATCH_TIMEOUT;
 use crate::{migrate::MigrateError, orders::OrderError, outbox_reader::OutboxError, shipment::ShipmentError};
+use std::time::Duration;
 
 /// Why a batch was not shipped.
 #[derive(Debug, thiserror::Error)]
@@ -13,8 +13,8 @@ pub(super) enum ShipError {
     Migrate(#[from] MigrateError),
     #[error(transparent)]
     Shipment(#[from] ShipmentError),
-    #[error("PostgreSQL did not answer within {} seconds", BATCH_TIMEOUT.as_secs())]
-    TimedOut,
+    #[error("PostgreSQL did not answer within {} seconds", .0.as_secs_f64())]
+    TimedOut(Duration),
     #[error("cannot read the outbox")]
     Outbox(#[from] OutboxError),
     #[error(transparent)]

@@ -1,7 +1,8 @@
 //! An open journal with its shipper running, and waiting for what has to come.
 
 use crate::postgres::Cluster;
-use mcpmeter_journal::{Journal, OnTaken, Opened, Options, WriterHandle, open};
+use mcpmeter_journal::{Journal, Keeper, OnTaken, OpenError, Opened, Options, Retention, WriterHandle, open};
+use mcpmeter_observer::CallRecord;
 use rusqlite::Connection;
 use std::{
     path::{Path, PathBuf},
@@ -19,7 +20,10 @@ pub(crate) fn options(file: &Path, url: Option<&str>) -> Options {
     Options {
         sqlite_file: file.to_owned(),
         postgres: url.map(|url| url.parse().unwrap()),
-        queue_records: 65_536,
+        queue_bytes: 16 << 20,
+        queue_directory: "/dev/shm".into(),
+        outbox_max_bytes: None,
+        retention: Retention::default(),
         migrate: true,
     }
 }
@@ -47,7 +51,16 @@ impl Place {
     }
 
     pub(crate) fn open(&self) -> Opened {
-        open(options(&self.file(), Some(&self.url)), unwatched()).unwrap()
+        open_patiently(&options(&self.file(), Some(&self.url)))
+    }
+
+    /// Leaves calls in the outbox, with nobody to ship them.
+    pub(crate) fn leave_in_outbox(&self, records: impl IntoIterator<Item = Box<CallRecord>>) {
+        let opened = self.open();
+        for record in records {
+            opened.journal.accept(record);
+        }
+        tokio::task::block_in_place(|| opened.writer.close()).unwrap();
     }
 
     /// Opens the journal and runs its shipper.
@@ -88,12 +101,17 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(opened: Opened) -> Self {
-        let Opened { journal, writer, shipper } = opened;
+        Self::start_and_keep(opened).0
+    }
+
+    /// The same, and the keeper, to be asked for this and that.
+    pub(crate) fn start_and_keep(opened: Opened) -> (Self, Keeper) {
+        let Opened { journal, writer, shipper, keeper } = opened;
         let (stop, stopped) = oneshot::channel();
         let mut tasks = JoinSet::new();
         let shipper = shipper.expect("PostgreSQL is configured");
         tasks.spawn(shipper.run(async { drop(stopped.await) }, PATIENCE));
-        Self { journal, writer, tasks, stop }
+        (Self { journal, writer, tasks, stop }, keeper)
     }
 
     /// The orderly end: what is accepted becomes durable, what is durable is shipped, then the thread ends.
@@ -101,6 +119,12 @@ impl Running {
         tokio::task::block_in_place(|| assert!(self.writer.flush()));
         drop(self.stop);
         while self.tasks.join_next().await.is_some() {}
+        tokio::task::block_in_place(|| self.writer.close()).unwrap();
+    }
+
+    /// The end without a chance for what is not shipped yet; it waits in the outbox.
+    pub(crate) async fn abandon(mut self) {
+        self.tasks.shutdown().await;
         tokio::task::block_in_place(|| self.writer.close()).unwrap();
     }
 
@@ -124,5 +148,25 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
 
 /// A journal whose SQLite file is the store.
 pub(crate) fn open_embedded(file: &Path) -> Opened {
-    open(options(file, None), unwatched()).unwrap()
+    open_patiently(&options(file, None))
+}
+
+/// The gaps in the books: reasons and numbers of calls, in their order.
+pub(crate) fn gaps(file: &Path) -> Vec<(String, i64)> {
+    let connection = Connection::open(file).unwrap();
+    let mut select = connection.prepare("select reason, calls from mcp_log_gap order by seq").unwrap();
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
+/// Opens the journal. Another test may be starting a program: between fork and exec that has all our files, and
+/// so the lock of a journal that was just closed.
+pub(crate) fn open_patiently(options: &Options) -> Opened {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match open(options.clone(), unwatched()) {
+            Err(OpenError::InUse { .. }) if Instant::now() < deadline => std::thread::yield_now(),
+            result => return result.unwrap(),
+        }
+    }
 }

@@ -8,9 +8,16 @@ mod postgres;
 
 mod accounts;
 mod columns;
+mod gaps;
 mod harness;
+mod killed;
+mod links;
 mod reader;
 mod records;
+mod refusals;
+mod retention;
+mod rollups;
 mod schema;
 mod shipping;
+mod trouble;
 mod writer;

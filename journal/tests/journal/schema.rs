@@ -74,7 +74,7 @@ async fn the_log_has_its_five_indexes_and_no_more() {
     let told = place.cluster.query(
         &place.url,
         "select regexp_replace(indexdef, '.*USING btree ', '') from pg_indexes
-         where schemaname = 'mcpmeter' and tablename = 'mcp_server_request_log' order by 1",
+         where schemaname = 'mcpmeter' and tablename = 'mcp_server_request_log_template' order by 1",
     );
     let expected = [
         "(created_at, id)",
@@ -85,4 +85,40 @@ async fn the_log_has_its_five_indexes_and_no_more() {
         "(user_id, created_at)",
     ];
     assert_eq!(told.lines().collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_version_1_becomes_one_of_version_2_in_place() {
+    let place = Place::new(Cluster::shared());
+    place.cluster.query(&place.url, include_str!("schema_1.sql"));
+    place.cluster.query(
+        &place.url,
+        "select mcpmeter.ensure_partitions('2026-03-01', '2026-03-03');
+         insert into mcpmeter.mcp_server_request_log
+           (id, created_at, completed_at, duration_ms, latency_bucket, mcp_server_instance_id, method, transport_type,
+            client_transport, status, input_bytes, output_bytes, auth_method, auth_state, match, redelivered,
+            client_left, cancel_requested, header_mismatch)
+         select gen_random_uuid(), at, at, 1, 1, 'i', 'tools/call', 'SSE', 'SSE', 'ok', 1, 2, 'none', 'ok', 'exact', 0,
+                false, false, false
+         from generate_series(timestamptz '2026-03-01 00:00:00+00', '2026-03-03 23:59:59+00', '1 minute') as at;
+         insert into mcpmeter.outbox_cursor (spool_id, seq) values (gen_random_uuid(), 42)",
+    );
+    let contents = "select md5(string_agg(r::text, ',' order by id)) from mcpmeter.mcp_server_request_log r";
+    let partitions =
+        "select count(*) from pg_inherits where inhparent = 'mcpmeter.mcp_server_request_log'::regclass";
+    let before = (place.cluster.query(&place.url, contents), place.count(partitions));
+    let done = migrate(&place.url.parse().unwrap()).await.unwrap();
+    assert_eq!((done.from, done.to), (Some(1), 2));
+    assert_eq!((place.cluster.query(&place.url, contents), place.count(partitions)), before);
+    assert_eq!(place.count("select seq from mcpmeter.outbox_cursor"), 42);
+    let secondary = "select count(*) from pg_index where not indisprimary and indrelid = ";
+    let of =
+        |table: &str| place.count(&format!("{secondary}'mcpmeter.mcp_server_request_log{table}'::regclass"));
+    // Its indexes are its partitions' own now: those that it had, and those that are made later.
+    assert_eq!([of(""), of("_default"), of("_20260302")], [0, 5, 5]);
+    place.cluster.query(&place.url, "select mcpmeter.ensure_partitions('2026-03-09', '2026-03-09')");
+    assert_eq!(of("_20260309"), 5);
+    let applied =
+        place.cluster.query(&place.url, "select string_agg(version::text, ' ') from mcpmeter.schema_version");
+    assert_eq!(applied, "1 2");
 }

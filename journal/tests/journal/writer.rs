@@ -4,7 +4,8 @@ use crate::{
     harness::{eventually, open_embedded, options, unwatched},
     records::plain,
 };
-use mcpmeter_journal::{CallFilter, LossReason, OpenError, Opened, Reader, open};
+use mcpmeter_journal::{CallFilter, LossReason, OpenError, Opened, Options, Reader, open};
+use mcpmeter_observer::CallRecord;
 use rusqlite::Connection;
 use std::sync::{
     Arc,
@@ -45,7 +46,7 @@ async fn closing_makes_everything_durable_and_everything_was_seen_once() {
     let file = directory.path().join("journal.db");
     let seen = Arc::new(AtomicU64::new(0));
     let watch = Arc::clone(&seen);
-    let on_taken = Box::new(move |records: &[Box<_>]| {
+    let on_taken = Box::new(move |records: &[CallRecord]| {
         watch.fetch_add(records.len() as u64, Ordering::Relaxed);
     });
     let Opened { journal, writer, .. } = open(options(&file, None), on_taken).unwrap();
@@ -62,7 +63,7 @@ async fn closing_makes_everything_durable_and_everything_was_seen_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watcher_that_panics_does_not_end_the_recording() {
     let directory = tempfile::tempdir().unwrap();
-    let on_taken = Box::new(|_: &[Box<_>]| panic!("a fault in a metric"));
+    let on_taken = Box::new(|_: &[CallRecord]| panic!("a fault in a metric"));
     let Opened { journal, writer, .. } =
         open(options(&directory.path().join("journal.db"), None), on_taken).unwrap();
     journal.accept(plain(0));
@@ -91,10 +92,35 @@ async fn a_locked_file_is_waited_for_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_disk_never_took_is_counted_at_the_end() {
+async fn what_the_disk_never_took_stays_in_the_queue_for_the_next_start() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("journal.db");
     let Opened { journal, writer, .. } = open_embedded(&file);
+    let intruder = Connection::open(&file).unwrap();
+    intruder.execute_batch("begin immediate").unwrap();
+    for number in 0..100 {
+        journal.accept(plain(number));
+    }
+    let error = tokio::task::block_in_place(|| writer.close()).unwrap_err();
+    assert_eq!(error.records, 100);
+    let accounts = journal.accounts();
+    assert_eq!((accounts.lost_total(), accounts.queued), (0, 100));
+    assert!(accounts.balance());
+    drop((journal, intruder));
+
+    let Opened { journal, writer, .. } = open_embedded(&file);
+    let accounts = journal.accounts();
+    assert_eq!((accounts.recovered, accounts.stored, accounts.finished), (100, 100, 0));
+    assert!(accounts.balance());
+    tokio::task::block_in_place(|| writer.close()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_directory_for_the_queue_what_the_disk_never_took_is_counted_at_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("journal.db");
+    let options = Options { queue_directory: directory.path().join("none"), ..options(&file, None) };
+    let Opened { journal, writer, .. } = open(options, unwatched()).unwrap();
     let intruder = Connection::open(&file).unwrap();
     intruder.execute_batch("begin immediate").unwrap();
     for number in 0..100 {

@@ -188,7 +188,7 @@ fn unprivileged(program: &Path, base: &Path, user: Option<(u32, u32)>) -> Comman
 }
 
 /// Whom to be instead of root; `None` if we are not root.
-fn unprivileged_user() -> Option<(u32, u32)> {
+pub(crate) fn unprivileged_user() -> Option<(u32, u32)> {
     let root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let find = |name: &str| {

@@ -42,13 +42,18 @@ fn remark_on(condition: &Condition) -> String {
 mod tests {
     use super::*;
 
+    fn health(disk: bool, postgres: Option<bool>) -> Health {
+        let (disk, postgres) = (condition(disk), postgres.map(condition));
+        Health { disk, postgres, default_partition_rows: 0, duplicates: 0 }
+    }
+
     fn condition(ok: bool) -> Condition {
         Condition { ok, since: SystemTime::now(), error: (!ok).then(|| "refused".to_owned()) }
     }
 
     #[test]
     fn a_dead_database_is_told_but_does_not_take_the_proxy_out() {
-        let probe = readiness(&Health { disk: condition(true), postgres: Some(condition(false)) }, false);
+        let probe = readiness(&health(true, Some(false)), false);
         assert!(probe.ready);
         assert!(
             probe.report.contains("[-] postgres") && probe.report.contains("refused"),
@@ -59,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_dead_disk_or_a_stop_does() {
-        assert!(!readiness(&Health { disk: condition(false), postgres: None }, false).ready);
-        assert!(!readiness(&Health { disk: condition(true), postgres: None }, true).ready);
+        assert!(!readiness(&health(false, None), false).ready);
+        assert!(!readiness(&health(true, None), true).ready);
     }
 }

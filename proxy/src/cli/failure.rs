@@ -34,6 +34,11 @@ impl Failure {
         Self { code: 3, text: format!("error: {}", explain(what, error)) }
     }
 
+    /// The command worked, and what it has printed is bad news.
+    pub(crate) fn found(code: u8, text: &str) -> Self {
+        Self { code, text: text.to_owned() }
+    }
+
     /// Says it and gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         eprintln!("{text}", text = self.text);

@@ -1,0 +1,69 @@
+//! The journal's SQLite file as the writer has it: opened, and replaced when it turns out to be damaged.
+
+use crate::{
+    chain::chain,
+    corrupt::{self, Identity, Salvage},
+    sqlite::{self, SqliteError},
+};
+use rusqlite::Connection;
+use std::{fs, io, path::Path};
+
+/// A shorter file is an empty one to SQLite: the smallest page.
+const LEAST_BYTES: u64 = 512;
+
+/// An open file, and what became of the one before it.
+pub(crate) struct Fresh {
+    pub(crate) connection: Connection,
+    /// Set if the file that lay there before was damaged.
+    pub(crate) salvage: Option<Salvage>,
+}
+
+/// Why there is no file to write to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FileError {
+    #[error(transparent)]
+    Open(#[from] SqliteError),
+    #[error("it is damaged, and cannot be set aside")]
+    SetAside(#[from] io::Error),
+}
+
+/// Opens the file; one that is damaged is set aside. `lived` tells that an earlier process has written it, so
+/// that it cannot be empty.
+pub(crate) fn open(path: &Path, lived: bool) -> Result<Fresh, FileError> {
+    let metadata = fs::metadata(path);
+    if metadata.as_ref().is_ok_and(fs::Metadata::is_dir) {
+        let error = io::Error::new(io::ErrorKind::IsADirectory, "there is a directory in its place");
+        return Err(FileError::SetAside(error));
+    }
+    if lived && metadata.is_ok_and(|metadata| metadata.len() < LEAST_BYTES) {
+        return replace(path, "it is empty", None, 0);
+    }
+    match open_whole(path) {
+        Ok(connection) => Ok(Fresh { connection, salvage: None }),
+        Err(error) if error.is_damage() => replace(path, &chain(&error), None, 0),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sets the file aside, begins a new one, and takes over what can be read, of the outbox what lies above `after`.
+pub(crate) fn replace(
+    path: &Path,
+    reason: &str,
+    known: Option<Identity>,
+    after: i64,
+) -> Result<Fresh, FileError> {
+    let aside = corrupt::set_aside(path)?;
+    let mut connection = open_whole(path)?;
+    let salvage = corrupt::salvage(&aside, &mut connection, known, after);
+    corrupt::tell(&aside, reason, &salvage);
+    Ok(Fresh { connection, salvage: Some(salvage.unwrap_or_default()) })
+}
+
+/// Opens or makes the file, and looks whether the parts are there that everything else needs.
+fn open_whole(path: &Path) -> Result<Connection, SqliteError> {
+    let mut connection = sqlite::open_writer(path)?;
+    sqlite::spool_id(&mut connection)?;
+    crate::outbox::survey(&connection)?;
+    crate::store::is_used(&connection)?;
+    Ok(connection)
+}

@@ -1,0 +1,125 @@
+//! Retention in the SQLite store, by age and by size.
+//!
+//! The writer deletes between two batches, a few milliseconds' worth at a time, oldest rows first; then it gives
+//! the pages back to the disk, also in small pieces. Rows of a 5-minute bucket go only when its rollup is done.
+//! What remains of a bucket for the moments between two pieces is kept in the rollup already; should a late row
+//! come for it just then, its rows count twice there.
+//!
+//! The size is that of the whole file without the pages that lie free in it: rollups, which stay, are part of it.
+
+use crate::{
+    chain::chain,
+    columns::TABLE,
+    open::Retention,
+    orders::{OrderError, Orders},
+    rollup::{self, Span},
+};
+use mcpmeter_observer::Timestamp;
+use rusqlite::{OptionalExtension, Transaction};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::sleep;
+use tracing::warn;
+
+/// Rows in one piece of work: about 5 ms, with two indexes.
+const PIECE: u32 = 250;
+/// Pages given back in one piece of work: 1 MiB.
+const PAGES: u32 = 128;
+/// The writer's share between two pieces.
+const PAUSE: Duration = Duration::from_millis(10);
+const DAY_US: i64 = 86_400_000_000;
+
+/// The store's file, through its writer.
+pub(crate) struct File {
+    orders: Orders,
+    retention: Retention,
+    /// That it does not work has been said.
+    complained: bool,
+}
+
+impl File {
+    pub(super) const fn new(orders: Orders, retention: Retention) -> Self {
+        Self { orders, retention, complained: false }
+    }
+
+    /// Deletes what is too old or too much, until nothing is.
+    pub(super) async fn round(&mut self) {
+        let Retention { days, sqlite_max_bytes, .. } = self.retention;
+        if days == 0 && sqlite_max_bytes == 0 {
+            return;
+        }
+        let result = self.delete(days, sqlite_max_bytes).await;
+        if let Err(error) = &result
+            && !self.complained
+        {
+            warn!(error = chain(error), "cannot delete old calls");
+        }
+        self.complained = result.is_err();
+    }
+
+    async fn delete(&self, days: u32, max_bytes: u64) -> Result<(), OrderError> {
+        let oldest_kept = (days > 0).then(|| Timestamp(now().0 - i64::from(days) * DAY_US));
+        while self.orders.transact(move |work| delete_some(work, oldest_kept, max_bytes)).await? {
+            sleep(PAUSE).await;
+        }
+        while self.orders.transact(give_back_some).await? {
+            sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+}
+
+/// Deletes some rows of the oldest bucket if that is due; false if nothing is.
+fn delete_some(
+    work: &Transaction<'_>,
+    oldest_kept: Option<Timestamp>,
+    max_bytes: u64,
+) -> rusqlite::Result<bool> {
+    let select = format!("select min(created_at) from {TABLE}");
+    let oldest: Option<Option<i64>> = work.query_row(&select, [], |row| row.get(0)).optional()?;
+    let Some(oldest) = oldest.flatten().map(Timestamp) else { return Ok(false) };
+    let bucket = Span::FiveMinutes.start_of(oldest)..Span::FiveMinutes.end_of(oldest);
+    let too_old = oldest_kept.is_some_and(|kept| bucket.end <= kept);
+    let too_much = max_bytes > 0 && used_bytes(work)? > max_bytes;
+    if !(too_old || too_much) || !rollup::keep_sqlite(work, bucket.clone())? {
+        return Ok(false);
+    }
+    let deleted = work.execute(
+        &format!(
+            "delete from {TABLE} where (created_at, id) in
+             (select created_at, id from {TABLE} where created_at >= ?1 and created_at < ?2
+              order by created_at, id limit ?3)"
+        ),
+        (bucket.start.0, bucket.end.0, PIECE),
+    )?;
+    Ok(deleted > 0)
+}
+
+/// Gives some free pages back, down to a twentieth of the file, which the next rows will want; false if there
+/// is nothing to give.
+fn give_back_some(work: &Transaction<'_>) -> rusqlite::Result<bool> {
+    let (pages, free) = (pragma(work, "page_count")?, pragma(work, "freelist_count")?);
+    if free <= (pages / 20).max(PAGES.into()) {
+        return Ok(false);
+    }
+    // Every row of the answer is a page given back.
+    let mut vacuum = work.prepare(&format!("pragma incremental_vacuum({PAGES})"))?;
+    let mut steps = vacuum.query([])?;
+    while steps.next()?.is_some() {}
+    drop(steps);
+    // A file that was made without the setting gives nothing back.
+    Ok(pragma(work, "freelist_count")? < free)
+}
+
+fn used_bytes(work: &Transaction<'_>) -> rusqlite::Result<u64> {
+    let used = pragma(work, "page_count")?.saturating_sub(pragma(work, "freelist_count")?);
+    Ok(used * pragma(work, "page_size")?)
+}
+
+fn pragma(work: &Transaction<'_>, name: &str) -> rusqlite::Result<u64> {
+    work.query_row(&format!("pragma {name}"), [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
+    Timestamp(i64::try_from(since).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,66 @@
+//! What the writer does when its file turns out to be damaged while it is at work: it sets it aside and goes on in
+//! a new one. The records in the queue are not touched: they are written into the new file.
+
+use super::{WriteError, Writer};
+use crate::{
+    accounts::LossReason,
+    corrupt::Identity,
+    file::{self, Fresh},
+    inscribe::Target,
+    outbox, sqlite,
+};
+use rusqlite::Connection;
+use std::time::{Duration, Instant};
+
+/// The shortest time between two damaged files. A disk that damages everything is a failing disk; setting files
+/// aside for ever would fill it.
+const BETWEEN_DAMAGES: Duration = Duration::from_secs(60);
+
+impl Writer {
+    /// Whether a damaged file may be set aside now.
+    pub(super) fn may_replace(&self) -> bool {
+        self.replaced.is_none_or(|replaced| replaced.elapsed() >= BETWEEN_DAMAGES)
+    }
+
+    /// Goes on in a new file if somebody found this one damaged.
+    pub(super) fn replace_if_damaged(&mut self) -> Result<(), WriteError> {
+        let inode = sqlite::inode(&self.file);
+        if inode.is_some_and(|inode| self.shared.take_damage_of(inode)) {
+            self.damaged.get_or_insert_with(|| "the shipper could not read it".to_owned());
+        }
+        if self.damaged.is_none() || !self.may_replace() {
+            return Ok(());
+        }
+        let reason = self.damaged.take().unwrap_or_default();
+        self.replace(&reason).inspect_err(|_| self.damaged = Some(reason))
+    }
+
+    fn replace(&mut self, reason: &str) -> Result<(), WriteError> {
+        self.spool_id = sqlite::spool_id(&mut self.connection).unwrap_or(self.spool_id);
+        // Closed before it is renamed, or the log of the old file would be taken for that of the new one.
+        self.connection = Connection::open_in_memory()?;
+        let known = Identity { spool_id: self.spool_id, last_seq: self.shared.ledger.written_seq() };
+        let Fresh { mut connection, salvage } =
+            file::replace(&self.file, reason, Some(known), self.shared.retirable())?;
+        let transaction = connection.transaction()?;
+        self.drain.note_all(&transaction)?;
+        transaction.commit()?;
+        if let Some(quota) = &self.quota {
+            quota.adapt(&connection)?;
+        }
+        self.connection = connection;
+        self.replaced = Some(Instant::now());
+        self.shared.count_set_aside();
+        match self.target {
+            Target::Outbox => {
+                let saved = salvage.map_or(0, |salvage| salvage.records);
+                let (_, last_seq) = outbox::survey(&self.connection)?;
+                self.shared.ledger.count_written(0, last_seq);
+                let lost = self.shared.ledger.snapshot().outbox.saturating_sub(saved);
+                self.shared.ledger.count_lost_late(LossReason::Corrupt, lost);
+            }
+            Target::Store => self.gaps.add_unknown(LossReason::Corrupt),
+        }
+        Ok(())
+    }
+}
