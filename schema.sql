@@ -21,7 +21,10 @@
 -- A role that only writes needs: usage on schema mcpmeter; insert on mcp_server_request_log; select, insert and
 -- update on outbox_cursor and mcp_log_gap; select, insert, update and delete on the tables whose names begin with
 -- rollup_; temporary on the database (for what a restored backup makes of a batch).
--- Partitions are made, dropped and compressed by functions that run with their owner's rights.
+-- Partitions are made, dropped and compressed by functions that run with their owner's rights; for retention and
+-- compression grant that role execute on lock_expired_day(integer), drop_day(timestamptz), compress_next(integer) and
+-- rollup_keep(timestamptz, timestamptz), which are revoked from public.
+-- Proxies of version 1 that still write after the upgrade make no marks: their calls are missing in rollups.
 
 begin;
 
@@ -278,6 +281,8 @@ begin
   -- Version 1 had the five indexes on the log itself. They can only be taken from it while it has no partitions;
   -- what is a partition's own stays with it.
   if exists (select from pg_index where indrelid = parent and not indisprimary) then
+    -- Behind a long report everybody would wait with us; whoever migrates tries again.
+    perform set_config('lock_timeout', '2s', true);
     lock table mcpmeter.mcp_server_request_log in access exclusive mode;
     select array_agg(oid::regclass::text order by day), array_agg(bound order by day) into partitions, bounds
     from (select c.oid, pg_get_expr(c.relpartbound, c.oid) as bound, c.relname as day
@@ -517,7 +522,8 @@ returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  first_day constant timestamptz := date_bin('1 day', from_at + interval '1 day' - interval '1 microsecond', 'epoch');
+  -- In hours: a day of the session's time zone may have 23 or 25 of them.
+  first_day constant timestamptz := date_bin('1 day', from_at + interval '24 hours' - interval '1 microsecond', 'epoch');
   end_day constant timestamptz := date_bin('1 day', to_at, 'epoch');
 begin
   update mcpmeter.rollup_5min_tool set kept_at = now()
@@ -635,11 +641,16 @@ begin
     return true;
   end if;
   if exists (select from pg_extension where extname = 'timescaledb') then
-    perform drop_chunks('mcpmeter.mcp_server_request_log', older_than => day + interval '1 day');
+    -- The extension may be in any schema, and this function's search path has none of them.
+    execute (select format('select %I.drop_chunks(%L, older_than => %L::timestamptz)', nspname,
+                           'mcpmeter.mcp_server_request_log', day + interval '24 hours')
+             from pg_extension join pg_namespace on pg_namespace.oid = extnamespace where extname = 'timescaledb');
   end if;
-  delete from mcpmeter.mcp_server_request_log where ctid = any (array(
-    select ctid from mcpmeter.mcp_server_request_log
-    where created_at >= day and created_at < day + interval '1 day' limit 10000));
+  -- By the key: a ctid means something within one chunk only.
+  delete from mcpmeter.mcp_server_request_log as log using (
+    select created_at, id from mcpmeter.mcp_server_request_log
+    where created_at >= day and created_at < day + interval '24 hours' limit 10000) as old
+  where log.created_at = old.created_at and log.id = old.id;
   get diagnostics deleted = row_count;
   return deleted < 10000;
 end $$;
@@ -661,7 +672,7 @@ declare
   to_at text;
   names text;
 begin
-  if days < 1 or not exists (select from pg_partitioned_table where partrelid = parent)
+  if not exists (select from pg_partitioned_table where partrelid = parent)
      or not pg_try_advisory_xact_lock(7882267387984373108) then
     return null;
   end if;
@@ -670,7 +681,7 @@ begin
   from pg_class left join pg_inherits on inhrelid = pg_class.oid
   where relnamespace = 'mcpmeter'::regnamespace and relkind = 'r'
     and (relname ~ '^mcp_server_request_log_[0-9]{8}_old$'
-         or inhparent = parent and relname ~ '^mcp_server_request_log_[0-9]{8}$'
+         or days > 0 and inhparent = parent and relname ~ '^mcp_server_request_log_[0-9]{8}$'
             and coalesce(obj_description(pg_class.oid, 'pg_class'), '') not like '%, compressed'
             and (to_date(right(relname, 8), 'YYYYMMDD') + 1)::timestamp at time zone 'UTC'
                 <= now() - make_interval(days => days))

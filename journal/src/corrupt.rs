@@ -7,8 +7,12 @@
 //! store are not copied: `sqlite3 <file>.corrupt-<time> .recover` gets at them.
 //!
 //! Nothing here ever writes to a file that was set aside.
+//!
+//! The new file is made, whole, as `<file>.fresh`; only then is the damaged one renamed, and then the new one. Killed
+//! before the first renaming, the next process finds the damaged file and begins again; killed between the two, it
+//! finds no file but a fresh one, and finishes ([`finish_replacement`]).
 
-use crate::{chain::chain, outbox, sqlite};
+use crate::{outbox, sqlite};
 use mcpmeter_observer::Timestamp;
 use rusqlite::{Connection, ErrorCode, Row, Transaction, params_from_iter, types::Value};
 use std::{
@@ -40,13 +44,40 @@ pub(crate) struct Identity {
     pub(crate) last_seq: i64,
 }
 
+/// Where the new file is made.
+pub(crate) fn fresh_path(file: &Path) -> PathBuf {
+    sqlite::beside(file, ".fresh")
+}
+
+/// Deletes a SQLite file with what belongs to it, if it is there.
+pub(crate) fn remove(file: &Path) -> io::Result<()> {
+    for path in [file.to_owned(), sqlite::wal_path(file), sqlite::shm_path(file)] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Finishes what a process that was killed had begun: the damaged file is away, the new one not in its place.
+pub(crate) fn finish_replacement(file: &Path) -> io::Result<()> {
+    let fresh = fresh_path(file);
+    if file.exists() || !fresh.exists() {
+        return Ok(());
+    }
+    // The damaged file's log may still be here, and is none of the new one's.
+    set_aside(file)?;
+    fs::rename(fresh, file)?;
+    warn!(file = %file.display(), "finished setting a damaged file aside");
+    Ok(())
+}
+
 /// Renames the damaged file and what belongs to it; says where it is now.
 pub(crate) fn set_aside(file: &Path) -> io::Result<PathBuf> {
     let aside = free_name(file);
     // It is not there if an earlier attempt came this far and then could not make a new one.
     rename_if_there(file, &aside)?;
-    // Killed here, the next process finds a log without a file: SQLite deletes it. What it held is then lost,
-    // which a damaged file has to expect.
     rename_if_there(&sqlite::wal_path(file), &sqlite::wal_path(&aside))?;
     // Only an index of the log, made anew by whoever opens the file.
     match fs::remove_file(sqlite::shm_path(file)) {
@@ -181,19 +212,10 @@ impl Copy {
 }
 
 /// Says loudly what has happened.
-pub(crate) fn tell(aside: &Path, reason: &str, salvage: &Result<Salvage, rusqlite::Error>) {
-    let aside = aside.display();
-    match salvage {
-        Ok(Salvage { records, lost, .. }) => {
-            let lost = lost.map_or_else(|| "an unknown number".to_owned(), |lost| lost.to_string());
-            error!(
-                %aside, reason, salvaged = records, lost,
-                "the journal's file was damaged: it was set aside, and a new one begun"
-            );
-        }
-        Err(error) => {
-            error!(%aside, reason, "the journal's file was damaged: it was set aside, and a new one begun");
-            warn!(error = chain(error), "not everything that can be read was taken over from it");
-        }
-    }
+pub(crate) fn tell(aside: &Path, reason: &str, Salvage { records, lost, .. }: &Salvage) {
+    let lost = lost.map_or_else(|| "an unknown number".to_owned(), |lost| lost.to_string());
+    error!(
+        aside = %aside.display(), reason, salvaged = records, lost,
+        "the journal's file was damaged: it was set aside, and a new one begun"
+    );
 }

@@ -30,6 +30,7 @@ pub(crate) enum FileError {
 /// Opens the file; one that is damaged is set aside. `lived` tells that an earlier process has written it, so
 /// that it cannot be empty.
 pub(crate) fn open(path: &Path, lived: bool) -> Result<Fresh, FileError> {
+    corrupt::finish_replacement(path)?;
     let metadata = fs::metadata(path);
     if metadata.as_ref().is_ok_and(fs::Metadata::is_dir) {
         let error = io::Error::new(io::ErrorKind::IsADirectory, "there is a directory in its place");
@@ -52,11 +53,16 @@ pub(crate) fn replace(
     known: Option<Identity>,
     after: i64,
 ) -> Result<Fresh, FileError> {
+    let fresh = corrupt::fresh_path(path);
+    corrupt::remove(&fresh)?;
+    let mut connection = open_whole(&fresh)?;
+    let salvage = corrupt::salvage(path, &mut connection, known, after).map_err(SqliteError::from)?;
+    // Closing it folds its log into it: one file is to be renamed.
+    connection.close().map_err(|(_, error)| SqliteError::from(error))?;
     let aside = corrupt::set_aside(path)?;
-    let mut connection = open_whole(path)?;
-    let salvage = corrupt::salvage(&aside, &mut connection, known, after);
+    fs::rename(&fresh, path)?;
     corrupt::tell(&aside, reason, &salvage);
-    Ok(Fresh { connection, salvage: Some(salvage.unwrap_or_default()) })
+    Ok(Fresh { connection: open_whole(path)?, salvage: Some(salvage) })
 }
 
 /// Opens or makes the file, and looks whether the parts are there that everything else needs.

@@ -10,11 +10,11 @@ use rusqlite::{OptionalExtension, Transaction};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The table; instants in microseconds since 1970. `shipped` is how many of `calls` PostgreSQL was told, -1 before
-/// it was told of the row at all.
+/// it was told of the row at all; a `closed` row does not grow any more.
 pub(crate) const TABLE: &str = "
     create table if not exists mcp_log_gap (
       seq integer primary key autoincrement, from_at integer not null, to_at integer not null,
-      calls integer not null, reason text not null, shipped integer not null default -1) strict;
+      calls integer not null, reason text not null, shipped integer not null default -1, closed integer not null default 0) strict;
 ";
 
 /// A loss within this time of the last for the same reason belongs to the same gap.
@@ -95,7 +95,9 @@ impl Gaps {
 
 fn write(transaction: &Transaction<'_>, reason: LossReason, gap: Gap) -> rusqlite::Result<()> {
     let last: Option<(i64, i64)> = transaction
-        .prepare_cached("select seq, to_at from mcp_log_gap where reason = ?1 order by seq desc limit 1")?
+        .prepare_cached(
+            "select seq, to_at from mcp_log_gap where reason = ?1 and closed = 0 order by seq desc limit 1",
+        )?
         .query_row([reason.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let calls = i64::try_from(gap.calls).unwrap_or(i64::MAX);
@@ -113,6 +115,12 @@ fn write(transaction: &Transaction<'_>, reason: LossReason, gap: Gap) -> rusqlit
             )?
             .execute((gap.from, gap.to, calls, reason.as_str()))?,
     };
+    Ok(())
+}
+
+/// Begins new rows from here on: under its new name the outbox would tell PostgreSQL of the old ones again.
+pub(crate) fn close(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute("update mcp_log_gap set closed = 1", [])?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use mcpmeter_observer::CallRecord;
 use std::{
     borrow::Borrow,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
 };
@@ -68,6 +68,8 @@ pub(crate) struct Shared {
     set_aside: AtomicU64,
     /// The number of a file that a reader found damaged; 0 for none.
     damaged: AtomicU64,
+    /// How often the file has been replaced.
+    life: Mutex<u64>,
 }
 
 impl Shared {
@@ -80,7 +82,33 @@ impl Shared {
             retirable: AtomicI64::default(),
             set_aside: AtomicU64::default(),
             damaged: AtomicU64::default(),
+            life: Mutex::default(),
         }
+    }
+
+    /// Which life of the SQLite file this is: the numbers of the outbox mean something in one life only.
+    pub(crate) fn life(&self) -> u64 {
+        *self.lock_life()
+    }
+
+    /// Counts something if it was read from the file in its present life.
+    pub(crate) fn in_life(&self, life: u64, count: impl FnOnce()) {
+        let now = self.lock_life();
+        if *now == life {
+            count();
+        }
+    }
+
+    /// The file is about to be replaced; returns what PostgreSQL certainly has of it. Nothing of the old life is
+    /// counted after this.
+    pub(crate) fn end_life(&self) -> i64 {
+        let mut life = self.lock_life();
+        *life += 1;
+        self.retirable()
+    }
+
+    fn lock_life(&self) -> MutexGuard<'_, u64> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A damaged file was set aside.

@@ -2,10 +2,14 @@
 //! row does not stop all the good ones behind it.
 //!
 //! A row is copied here, durably, before the cursor passes it. A crash between the two means that it is tried
-//! once more and set aside once more, which changes nothing.
+//! once more and set aside once more, which changes nothing. Only the first [`MOST`] are kept: a constraint that
+//! somebody adds refuses every call, and the quarantine takes room from the outbox. All of them are counted.
 
 use rusqlite::Transaction;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Records that are kept, each of at most 32 KiB.
+const MOST: u32 = 1_000;
 
 /// One record to be set aside.
 #[derive(Debug)]
@@ -21,10 +25,11 @@ pub(crate) fn set_aside(transaction: &Transaction<'_>, misfits: &[Misfit]) -> ru
     let now = now();
     let mut insert = transaction.prepare_cached(
         "insert or ignore into quarantine (seq, format, record, reason, set_aside_at)
-         select seq, format, record, ?2, ?3 from outbox where seq = ?1",
+         select seq, format, record, ?2, ?3 from outbox
+         where seq = ?1 and (select count(*) from quarantine) < ?4",
     )?;
     for Misfit { seq, reason } in misfits {
-        insert.execute((seq, reason, now))?;
+        insert.execute((seq, reason, now, MOST))?;
     }
     Ok(())
 }
@@ -39,8 +44,8 @@ pub(crate) fn keep(
 ) -> rusqlite::Result<()> {
     transaction.execute(
         "insert into quarantine (seq, format, record, reason, set_aside_at)
-         select min(coalesce(min(seq), 0), 0) - 1, ?1, ?2, ?3, ?4 from quarantine",
-        (format, record, reason, now()),
+         select min(coalesce(min(seq), 0), 0) - 1, ?1, ?2, ?3, ?4 from quarantine having count(*) < ?5",
+        (format, record, reason, now(), MOST),
     )?;
     Ok(())
 }

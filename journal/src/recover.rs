@@ -6,7 +6,7 @@
 use crate::{
     chain::chain,
     inscribe::{Inscribed, Sheet, Target, inscribe},
-    ring::LeftRing,
+    ring::{LeftRing, RingFileError},
     trouble,
 };
 use rusqlite::{Connection, TransactionBehavior};
@@ -23,8 +23,29 @@ pub(crate) struct Recovered {
     pub(crate) records: u64,
     /// Records that were damaged, as far as they can be counted.
     pub(crate) damaged: u64,
-    /// Rings that nobody could read at all, or not write down.
+    /// Rings that could not be read, or not be written down, now.
     pub(crate) left: Vec<PathBuf>,
+    /// There was a ring that nobody can ever read; nobody knows how many records were in it.
+    pub(crate) unknown: bool,
+}
+
+impl Recovered {
+    /// A ring that cannot be opened: lost if it is rubbish, another's if somebody uses it, left for the next start
+    /// otherwise.
+    fn pass_over(&mut self, path: &Path, error: &RingFileError) {
+        let file = path.display();
+        match error {
+            RingFileError::Io(error) => {
+                error!(%file, error = chain(error), "cannot read the queue of an earlier run now: its calls stay there");
+                self.left.push(path.to_owned());
+            }
+            RingFileError::InUse => warn!(%file, error = chain(error), "leaving a queue alone"),
+            RingFileError::NotOurs | RingFileError::BadHeader => {
+                error!(%file, error = chain(error), "cannot read the queue of an earlier run: its calls are lost");
+                self.unknown = true;
+            }
+        }
+    }
 }
 
 /// Why a ring was not recovered.
@@ -48,8 +69,7 @@ pub(crate) fn recover(
             Ok(None) => continue,
             Ok(Some(left)) => left,
             Err(error) => {
-                error!(file = %path.display(), error = chain(&error), "cannot read the queue of an earlier run: its calls are lost");
-                all.damaged += 1;
+                all.pass_over(path, &error);
                 continue;
             }
         };

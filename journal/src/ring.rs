@@ -53,7 +53,7 @@ mod recovery;
 
 pub(crate) use self::{
     drain::{Drain, Range},
-    file::LeftRing,
+    file::{LeftRing, RingFileError},
     frame::Frames,
     positions::{TABLE, forget_all},
 };
@@ -142,7 +142,7 @@ impl Plan {
 
 fn make_file(path: &Path, header: Header) -> io::Result<Memory> {
     let file = file::create(path, header)?;
-    Memory::of_file(&file, header.segments).inspect_err(|_| drop(fs::remove_file(path)))
+    Memory::of_file(file, header.segments).inspect_err(|_| drop(fs::remove_file(path)))
 }
 
 impl Ring {

@@ -230,6 +230,7 @@ impl Shipper {
                 self.in_time(settled)?
             }
         };
+        let life = self.shared.life();
         let mut batch =
             self.outbox.read(from.max(self.progress.settled), self.shared.ledger.written_seq()).await?;
         if batch.is_empty() {
@@ -241,7 +242,7 @@ impl Shipper {
         let ensured = within(patience, self.partitions.ensure(connection, &batch)).await;
         self.in_time(ensured)?;
         self.set_aside_unreadable(&batch).await?;
-        self.ship_parts(connection, &batch, from).await?;
+        self.ship_parts(connection, &batch, from, life).await?;
         Ok(if more { Shipped::Some } else { Shipped::All })
     }
 

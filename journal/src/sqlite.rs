@@ -208,5 +208,6 @@ pub(crate) fn spool_id(connection: &mut Connection) -> rusqlite::Result<Uuid> {
 pub(crate) fn new_spool_id(transaction: &Transaction<'_>) -> rusqlite::Result<Uuid> {
     let id = Uuid::new_v4();
     transaction.execute("insert or replace into meta (key, value) values ('spool_id', ?1)", [id])?;
+    gap::close(transaction)?;
     Ok(id)
 }

@@ -9,13 +9,15 @@ use std::{
         atomic::Ordering,
         mpsc::{SyncSender, sync_channel},
     },
-    thread::{Builder, JoinHandle},
-    time::Duration,
+    thread::{Builder, JoinHandle, sleep},
+    time::{Duration, Instant},
 };
 use tracing::error;
 
 /// How long [`WriterHandle::flush`] waits.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often the end of the thread is looked for.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// The writer thread. Dropping the handle tells it to end but does not wait; [`WriterHandle::close`] does.
 ///
@@ -62,13 +64,22 @@ impl WriterHandle {
     }
 
     /// Ends the thread; blocks until everything that was accepted before is durable, or until the disk has
-    /// taken nothing for 5 seconds.
+    /// refused it for 5 seconds, or has not answered for 10: then the thread is left to itself, and what it has not
+    /// written stays in the queue's file for the next process.
     pub fn close(mut self) -> Result<(), Unwritten> {
         self.shared.closing.store(true, Ordering::Release);
         self.wake();
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let deadline = Instant::now() + 2 * PATIENCE;
+        while !thread.is_finished() {
+            if Instant::now() >= deadline {
+                return Err(Unwritten { records: self.shared.ledger.snapshot().queued });
+            }
+            sleep(LOOK_AGAIN);
+        }
         // A thread that panicked has said so; what is in the queue then stays there for the next process.
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(records)) if records > 0 => Err(Unwritten { records }),
+        match thread.join() {
+            Ok(records) if records > 0 => Err(Unwritten { records }),
             _ => Ok(()),
         }
     }

@@ -120,7 +120,10 @@ impl App {
     /// Runs until it is told to stop, and then until everything is written down.
     pub(crate) fn run(self) -> Result<(), StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(self.run_parts())
+        let ended = runtime.block_on(self.run_parts());
+        // A read that hangs on a stalled disk must not hold the end up.
+        runtime.shutdown_background();
+        ended
     }
 
     async fn run_parts(self) -> Result<(), StartError> {

@@ -53,10 +53,10 @@ impl Ground {
         let (waiting, seq) = outbox::survey(&connection).map_err(|error| cannot_open(file, error))?;
         let mut gaps = Gaps::new();
         let lost = salvage.as_ref().map(|Salvage { lost, .. }| lost.filter(|_| target == Target::Outbox));
-        if lost == Some(None) {
+        let Recovered { records, damaged, left, unknown } = recovered;
+        if unknown || lost == Some(None) {
             gaps.add_unknown(LossReason::Corrupt);
         }
-        let Recovered { records, damaged, left } = recovered;
         let opening = Opening {
             outbox: waiting,
             stored: if target == Target::Store { records } else { 0 },

@@ -15,7 +15,7 @@ use super::{
 };
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io,
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -45,6 +45,8 @@ pub(crate) enum RingFileError {
     NotOurs,
     #[error("its header is damaged, or of another version")]
     BadHeader,
+    #[error("another mcpmeter is using it; was its data directory copied?")]
+    InUse,
 }
 
 impl Header {
@@ -97,6 +99,8 @@ pub(crate) fn create(path: &Path, header: Header) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true).mode(0o600).custom_flags(no_follow());
     let file = options.open(path)?;
+    // Held as long as the ring is: whoever finds its path in a copied lock file keeps away.
+    file.try_lock().map_err(io::Error::from)?;
     let made = fallocate(&file, FallocateFlags::empty(), 0, Memory::bytes(header.segments) as u64)
         .map_err(io::Error::from)
         .and_then(|()| file.write_all_at(&header.to_bytes(), 0));
@@ -132,6 +136,11 @@ impl LeftRing {
         let metadata = file.metadata()?;
         if !metadata.is_file() || metadata.uid() != rustix::process::geteuid().as_raw() {
             return Err(RingFileError::NotOurs);
+        }
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(RingFileError::InUse),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
         }
         let mut bytes = [0; CRC_AT + 4];
         let header = match file.read_exact_at(&mut bytes, 0) {
@@ -191,7 +200,9 @@ mod tests {
     fn neither_a_link_nor_a_directory_nor_rubbish_is_taken_for_a_ring() {
         let directory = tempfile::tempdir().unwrap();
         let [ring, link, rubbish] = ["ring", "link", "rubbish"].map(|name| directory.path().join(name));
-        create(&ring, Header::new(1, 2)).unwrap();
+        let held = create(&ring, Header::new(1, 2)).unwrap();
+        assert!(matches!(LeftRing::open(&ring), Err(RingFileError::InUse)));
+        drop(held);
         assert!(create(&ring, Header::new(1, 2)).is_err(), "what is there is never taken over");
         assert!(LeftRing::open(&ring).unwrap().is_some());
         std::os::unix::fs::symlink(&ring, &link).unwrap();

@@ -72,6 +72,8 @@ impl State {
 /// The mapped segments and the set of those that are free.
 pub(crate) struct Memory {
     map: MmapRaw,
+    /// With the lock on it.
+    _file: Option<File>,
     segments: usize,
     /// A bit for each segment, set while it is free.
     free: Vec<AtomicU64>,
@@ -79,9 +81,9 @@ pub(crate) struct Memory {
 
 impl Memory {
     /// Maps a file of `HEADER_BYTES` and `segments` segments, all zero, whose blocks are allocated.
-    pub(crate) fn of_file(file: &File, segments: usize) -> io::Result<Self> {
-        let map = MmapOptions::new().len(Self::bytes(segments)).map_raw(file)?;
-        Ok(Self::new(map, segments))
+    pub(crate) fn of_file(file: File, segments: usize) -> io::Result<Self> {
+        let map = MmapOptions::new().len(Self::bytes(segments)).map_raw(&file)?;
+        Ok(Self { _file: Some(file), ..Self::new(map, segments) })
     }
 
     /// Memory of the same layout that ends with the process.
@@ -100,7 +102,7 @@ impl Memory {
             let bits = (segments - word * 64).min(64);
             AtomicU64::new(if bits == 64 { u64::MAX } else { (1 << bits) - 1 })
         });
-        Self { free: free.collect(), map, segments }
+        Self { free: free.collect(), map, _file: None, segments }
     }
 
     fn segment(&self, segment: usize) -> *mut u8 {

@@ -14,6 +14,16 @@ use mcpmeter_observer::CallRecord;
 use std::time::Instant;
 use tracing::{error, info, warn};
 
+/// What to do about a part that was refused.
+enum Instead<'a> {
+    /// Try these, the last first.
+    Parts(Vec<&'a [Entry]>),
+    /// The one call can never be stored.
+    Aside,
+    /// Begin again later, with everything asked anew.
+    Again,
+}
+
 impl Shipper {
     /// Ships the batch, which begins after `from`. What an error leaves over is read again.
     pub(super) async fn ship_parts(
@@ -21,6 +31,7 @@ impl Shipper {
         connection: &mut Object,
         batch: &[Entry],
         mut from: i64,
+        life: u64,
     ) -> Result<(), ShipError> {
         let mut parts = vec![batch];
         while let Some(part) = parts.pop() {
@@ -29,41 +40,44 @@ impl Shipper {
             let records: Vec<_> = part.iter().filter_map(|entry| entry.record.as_ref().ok()).collect();
             let aside = match self.attempt(connection, &records, leg).await {
                 Ok(()) => part.len() - records.len(),
-                Err(ShipError::Shipment(error)) => match self.split(part, &error) {
-                    Some(split) => {
+                Err(ShipError::Shipment(error)) => match self.instead(part, &error) {
+                    Instead::Parts(split) => {
                         self.renew(connection).await?;
                         parts.extend(split);
                         continue;
                     }
-                    None if part.len() == 1 && error.is_for_ever() => {
+                    Instead::Aside => {
                         self.renew(connection).await?;
                         self.set_aside(vec![Misfit { seq: last.seq, reason: chain(&error) }]).await?;
                         self.attempt(connection, &[], leg).await?;
                         1
                     }
-                    None => return Err(error.into()),
+                    Instead::Again => return Err(error.into()),
                 },
                 Err(error) => return Err(error),
             };
-            self.progress.arrive((part.len() - aside) as u64, aside as u64, leg.to);
+            self.progress.arrive((part.len() - aside) as u64, aside as u64, leg.to, life);
             from = leg.to;
         }
         Ok(())
     }
 
-    /// What to try instead of a part that was refused, last first; `None` if there is nothing else to try.
-    fn split<'a>(&mut self, part: &'a [Entry], error: &ShipmentError) -> Option<Vec<&'a [Entry]>> {
+    /// What to do about a part that was refused.
+    fn instead<'a>(&mut self, part: &'a [Entry], error: &ShipmentError) -> Instead<'a> {
         // A partition that is believed to be there may have been dropped: everything is asked anew.
-        if error.is_check() && self.partitions.doubt() || !error.is_for_ever() {
-            return None;
+        if !error.is_for_ever() || error.is_check() && self.partitions.doubt() {
+            return Instead::Again;
         }
         if error.is_duplicate() && self.way == Way::Straight {
             warn!("PostgreSQL has some of these calls already (was a backup put back?): skipping those");
             self.way = Way::SkipDuplicates;
-            return Some(vec![part]);
+            return Instead::Parts(vec![part]);
+        }
+        if part.len() == 1 {
+            return Instead::Aside;
         }
         let (first, second) = part.split_at(part.len() / 2);
-        (part.len() > 1).then(|| vec![second, first])
+        Instead::Parts(vec![second, first])
     }
 
     /// Takes another connection. A COPY that was refused leaves the old one usable, but not what PgBouncer makes

@@ -74,7 +74,7 @@ impl Gaps {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => {
                     self.complain(&error);
-                    return false;
+                    return !client.is_closed();
                 }
                 Err(_) => return false,
             }

@@ -13,11 +13,15 @@ pub(super) struct Progress {
     /// Where this process has tried to move the cursor to since then. More than one if attempts failed: the
     /// server may still be busy with a commit whose connection has long been given up.
     attempted: BTreeSet<i64>,
+    /// The highest number that an earlier process can have shipped.
+    inherited: i64,
 }
 
 impl Progress {
-    pub(super) const fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, cursor: None, settled: 0, attempted: BTreeSet::new() }
+    /// To be made before the first record of this process is written.
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let inherited = shared.ledger.written_seq();
+        Self { shared, cursor: None, settled: 0, attempted: BTreeSet::new(), inherited }
     }
 
     /// An attempt to move the cursor begins; until it is known to have worked only PostgreSQL knows.
@@ -26,20 +30,24 @@ impl Progress {
         self.attempted.insert(to);
     }
 
-    /// The cursor is at `to`, and so many records were stored and set aside on the way there.
-    pub(super) fn arrive(&mut self, stored: u64, aside: u64, to: i64) {
-        self.shared.ledger.count_stored(stored);
-        self.shared.ledger.count_lost(LossReason::Quarantined, aside);
+    /// The cursor is at `to`, and so many records, read from the outbox in that life of its file, were stored and
+    /// set aside on the way there.
+    pub(super) fn arrive(&mut self, stored: u64, aside: u64, to: i64, life: u64) {
         self.cursor = Some(to);
         self.settled = self.settled.max(to);
-        self.shared.retire(self.settled);
         self.attempted.retain(|attempted| *attempted > to);
+        // If the file was set aside in the meantime its records have new numbers, under which they are counted.
+        self.shared.in_life(life, || {
+            self.shared.ledger.count_stored(stored);
+            self.shared.ledger.count_lost(LossReason::Quarantined, aside);
+            self.shared.retire(self.settled);
+        });
     }
 
-    /// Whether a cursor that PostgreSQL reports can come from this file: not if it is beyond every number that
-    /// the file has given, or somewhere ahead where this process has not tried to move it.
+    /// Whether a cursor that PostgreSQL reports can come from this file: behind what is settled, where this process
+    /// has tried to move it, or, at first contact, where an earlier process may have.
     pub(super) fn is_ours(&self, cursor: i64) -> bool {
-        let ahead = self.settled > 0 && cursor > self.settled;
-        cursor <= self.shared.ledger.written_seq() && (!ahead || self.attempted.contains(&cursor))
+        let known = if self.settled > 0 { self.settled } else { self.inherited };
+        cursor <= known || self.attempted.contains(&cursor)
     }
 }

@@ -11,6 +11,7 @@ use tracing::{error, warn};
 impl Shipper {
     /// Asks PostgreSQL for the cursor, draws the conclusions, and says where to go on.
     pub(super) async fn settle(&mut self, connection: &mut Object) -> Result<i64, ShipError> {
+        let life = self.shared.life();
         let mut cursor = shipment::read_cursor(connection, self.spool_id).await?;
         let settled = self.progress.settled;
         if !self.progress.is_ours(cursor) {
@@ -27,11 +28,11 @@ impl Shipper {
             let leg = Leg { spool_id: self.spool_id, from: cursor, to: settled };
             self.progress.attempt(leg.to);
             shipment::ship(connection, &[], leg, Way::Straight, self.pace.patience()).await?;
-            self.progress.arrive(0, 0, settled);
+            self.progress.arrive(0, 0, settled, life);
             return Ok(settled);
         }
         let (stored, aside) = self.outbox.count_between(settled, cursor).await?;
-        self.progress.arrive(stored, aside, cursor);
+        self.progress.arrive(stored, aside, cursor, life);
         Ok(cursor)
     }
 }

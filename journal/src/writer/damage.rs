@@ -41,7 +41,7 @@ impl Writer {
         self.connection = Connection::open_in_memory()?;
         let known = Identity { spool_id: self.spool_id, last_seq: self.shared.ledger.written_seq() };
         let Fresh { mut connection, salvage } =
-            file::replace(&self.file, reason, Some(known), self.shared.retirable())?;
+            file::replace(&self.file, reason, Some(known), self.shared.end_life())?;
         let transaction = connection.transaction()?;
         self.drain.note_all(&transaction)?;
         transaction.commit()?;

@@ -75,3 +75,21 @@ async fn duplicates_and_bad_calls_in_one_batch_are_told_apart() {
     eventually("it has counted", || undone(&place) > before).await;
     assert!(undone(&place) - before <= 20, "{}", undone(&place) - before);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_finds_no_partition_is_not_taken_for_a_bad_one() {
+    let place = Place::new(Cluster::shared());
+    let running = place.run();
+    running.journal.accept(plain(0));
+    eventually("the first call is stored", || running.journal.accounts().stored == 1).await;
+    place.cluster.query(
+        &place.url,
+        "drop table mcpmeter.mcp_server_request_log_default, mcpmeter.mcp_server_request_log_20260301",
+    );
+    running.journal.accept(plain(1));
+    let journal = running.journal.clone();
+    eventually("the call finds a new partition", || place.stored() == (1, 1)).await;
+    running.close().await;
+    assert_eq!((journal.accounts().stored, journal.accounts().lost_total()), (2, 0));
+    assert_eq!(place.in_file("quarantine"), 0);
+}

@@ -265,3 +265,36 @@ fn a_restart_keeps_the_gaps_and_a_new_queue() {
     let noted = fs::read_to_string(directory.path().join("journal.db.lock")).unwrap();
     assert!(noted.lines().all(|path| !Path::new(path).exists()), "{noted}");
 }
+
+#[test]
+fn a_replacement_that_a_kill_cut_in_two_is_finished_by_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("journal.db");
+    fill(&file, 100);
+    // The damaged file is away, its log is not, and the new one has not got its name.
+    fs::rename(&file, directory.path().join("journal.db.fresh")).unwrap();
+    fs::write(directory.path().join("journal.db-wal"), "of the damaged file").unwrap();
+    let Opened { journal, writer, .. } = open_outbox(&file);
+    let accounts = journal.accounts();
+    assert_eq!((accounts.recovered, accounts.outbox, accounts.lost_total()), (100, 100, 0));
+    writer.close().unwrap();
+    assert!(!directory.path().join("journal.db.fresh").exists());
+    // Killed earlier: the damaged file is still in its place, and the new one a half.
+    fs::write(directory.path().join("journal.db.fresh"), "half").unwrap();
+    assert_eq!(goes_on(&file, "half a new file"), (0, 0));
+}
+
+#[test]
+fn a_copied_directory_leaves_the_queue_of_the_running_process_alone() {
+    let [original, copy] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [file, copied] = [&original, &copy].map(|directory| directory.path().join("journal.db"));
+    let Opened { journal, writer, .. } = open_outbox(&file);
+    for name in ["journal.db", "journal.db.lock"] {
+        fs::copy(original.path().join(name), copy.path().join(name)).unwrap();
+    }
+    let queue = fs::read_to_string(original.path().join("journal.db.lock")).unwrap();
+    goes_on(&copied, "the copy");
+    assert!(Path::new(queue.trim_end()).exists(), "the queue that is in use is still there");
+    journal.accept(plain(1));
+    writer.close().unwrap();
+}

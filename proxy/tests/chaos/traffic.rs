@@ -174,6 +174,8 @@ impl Caller {
             .header(header::ACCEPT, "application/json, text/event-stream")
             .body(Full::from(body))
             .expect("a valid request");
+        // The answer is read before the connection knows that it is ready for the next request.
+        self.sender.ready().await?;
         let response = self.sender.send_request(request).await?;
         let status = response.status().as_u16();
         let answer = response.into_body().collect().await?.to_bytes();
