@@ -1,11 +1,11 @@
 //! What lies between the shipper and PostgreSQL: slow links, a pooler, TLS.
 
 use crate::{
-    harness::{Place, Running, eventually, options, unwatched},
+    harness::{Place, Running, eventually, open_patiently, options},
     postgres::{Cluster, unprivileged_user},
     records::plain,
 };
-use mcpmeter_journal::{Opened, Options, Retention, open};
+use mcpmeter_journal::{Opened, Options, Retention};
 use mcpmeter_observer::CallRecord;
 use std::{
     fs,
@@ -70,7 +70,7 @@ fn relay(mut from: TcpStream, mut to: TcpStream, rate: &AtomicU64) {
 }
 
 fn run_with_timeout(place: &Place, url: &str, timeout: Duration) -> Running {
-    let opened = open(options(&place.file(), Some(url)), unwatched()).unwrap();
+    let opened = open_patiently(&options(&place.file(), Some(url)));
     let shipper = opened.shipper.map(|shipper| shipper.with_batch_timeout(timeout));
     Running::start(Opened { shipper, ..opened })
 }
@@ -170,7 +170,7 @@ async fn everything_works_through_a_pooler_in_transaction_mode() {
     let url =
         format!("postgres://postgres@127.0.0.1:{}/{}", pooler.port, place.url.rsplit('/').next().unwrap());
     let retention = Retention { compress_after_days: 1, ..Retention::default() };
-    let opened = open(Options { retention, ..options(&place.file(), Some(&url)) }, unwatched()).unwrap();
+    let opened = open_patiently(&Options { retention, ..options(&place.file(), Some(&url)) });
     let (running, mut keeper) = Running::start_and_keep(opened);
     for number in 0..6_000 {
         running.journal.accept(plain(number));
@@ -217,7 +217,7 @@ async fn calls_are_shipped_over_tls_to_a_server_whose_certificate_is_checked_or_
     let url = place.url.replace("127.0.0.1", "localhost");
     let verified = format!("{url}?sslmode=verify-full&sslrootcert={}", roots.display());
     for (number, url) in (0..).zip([format!("{url}?sslmode=require"), verified]) {
-        let opened = open(options(&place.file(), Some(&url)), unwatched()).unwrap();
+        let opened = open_patiently(&options(&place.file(), Some(&url)));
         let running = Running::start(opened);
         running.journal.accept(plain(number));
         eventually("it is stored", || running.journal.accounts().stored == 1).await;
@@ -226,7 +226,7 @@ async fn calls_are_shipped_over_tls_to_a_server_whose_certificate_is_checked_or_
     }
     // The same certificate for another name is refused, and the call waits.
     let other = format!("{}?sslmode=verify-full&sslrootcert={}", place.url, roots.display());
-    let running = Running::start(open(options(&place.file(), Some(&other)), unwatched()).unwrap());
+    let running = Running::start(open_patiently(&options(&place.file(), Some(&other))));
     running.journal.accept(plain(9));
     let refused = || {
         running.journal.health().postgres.unwrap().error.is_some_and(|error| error.contains("certificate"))

@@ -1,11 +1,11 @@
 //! What becomes of old rows: smaller, then gone, and nobody waits for it.
 
 use crate::{
-    harness::{Place, Running, eventually, options, unwatched},
+    harness::{Place, Running, eventually, open_patiently, options},
     postgres::Cluster,
     records::{extremes, full, plain, unicode},
 };
-use mcpmeter_journal::{Keeper, Options, Retention, open};
+use mcpmeter_journal::{Keeper, Options, Retention};
 use mcpmeter_observer::{CallId, CallRecord, Timestamp};
 use std::{
     sync::Arc,
@@ -18,7 +18,7 @@ const LOG: &str = "mcpmeter.mcp_server_request_log";
 /// The journal of a place at work, with this retention.
 fn run(place: &Place, retention: Retention) -> (Running, Keeper) {
     let options = Options { retention, ..options(&place.file(), Some(&place.url)) };
-    Running::start_and_keep(open(options, unwatched()).unwrap())
+    Running::start_and_keep(open_patiently(&options))
 }
 
 async fn store(running: &Running, records: impl IntoIterator<Item = Box<CallRecord>>) {
@@ -197,7 +197,7 @@ async fn many_keepers_at_once_do_it_once() {
         let directory = tempfile::tempdir().unwrap();
         let retention = Retention { compress_after_days: 1, ..Retention::default() };
         let file = directory.path().join("journal.db");
-        let opened = open(Options { retention, ..options(&file, Some(&place.url)) }, unwatched()).unwrap();
+        let opened = open_patiently(&Options { retention, ..options(&file, Some(&place.url)) });
         others.push((opened, directory));
     }
     let rounds = others.iter_mut().map(|(opened, _)| opened.keeper.retain());
@@ -276,7 +276,7 @@ fn embedded(
     records: impl Iterator<Item = Box<CallRecord>>,
     retention: Retention,
 ) -> mcpmeter_journal::Opened {
-    let opened = open(Options { retention, ..options(&place.file(), None) }, unwatched()).unwrap();
+    let opened = open_patiently(&Options { retention, ..options(&place.file(), None) });
     for record in records {
         opened.journal.accept(record);
     }

@@ -1,12 +1,12 @@
 //! Rollups: whatever happened to the rows on their way, the cells say what the rows say, in both stores.
 
 use crate::{
-    harness::{PATIENCE, Place, eventually, open_embedded, options, unwatched},
+    harness::{PATIENCE, Place, eventually, open_embedded, open_patiently, options},
     postgres::Cluster,
     records::{MARCH, extremes, plain},
 };
 use mcpmeter_journal::{
-    Cell, Dimension, Keeper, Options, Reader, Retention, Rollup, RollupQuery, Span, Subject, Sums, open,
+    Cell, Dimension, Keeper, Options, Reader, Retention, Rollup, RollupQuery, Span, Subject, Sums,
 };
 use mcpmeter_observer::{CallId, CallRecord, Status, Text, Timestamp};
 use rusqlite::Connection;
@@ -174,12 +174,12 @@ fn postgres_reader(place: &Place) -> Reader {
 
 /// A second proxy at the same PostgreSQL, of which only the keeper is used.
 fn keeper_of(place: &Place, name: &str) -> Keeper {
-    open(options(&place.directory.path().join(name), Some(&place.url)), unwatched()).unwrap().keeper
+    open_patiently(&options(&place.directory.path().join(name), Some(&place.url))).keeper
 }
 
 /// Records on their way through an outbox of that name, until they are stored.
 async fn ship(place: &Place, name: &str, records: &[Box<CallRecord>]) {
-    let opened = open(options(&place.directory.path().join(name), Some(&place.url)), unwatched()).unwrap();
+    let opened = open_patiently(&options(&place.directory.path().join(name), Some(&place.url)));
     let running = crate::harness::Running::start(opened);
     records.iter().for_each(|record| running.journal.accept(record.clone()));
     running.close().await;
@@ -341,7 +341,7 @@ async fn cells_in_the_embedded_store_outlive_their_rows_too() {
     tokio::task::block_in_place(|| embedded.writer.close()).unwrap();
     // From now on, all rows are too old.
     let retention = Retention { days: 1, ..Retention::default() };
-    let mut embedded = open(Options { retention, ..options(&file, None) }, unwatched()).unwrap();
+    let mut embedded = open_patiently(&Options { retention, ..options(&file, None) });
     let (reader, count) = (Reader::sqlite(&file).unwrap(), Connection::open(&file).unwrap());
     let count = |sql: &str| count.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
     embedded.keeper.retain().await;

@@ -192,7 +192,7 @@ fn beyond_its_quota_the_outbox_drops_the_newest_and_notes_the_gap() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("journal.db");
     let options = Options { outbox_max_bytes: Some(4 << 20), ..options(&file, Some(NOWHERE)) };
-    let Opened { journal, writer, .. } = open(options, unwatched()).unwrap();
+    let Opened { journal, writer, .. } = open_patiently(&options);
     for number in 0..100_000 {
         journal.accept(plain(number));
         if number % 5_000 == 0 {
@@ -229,7 +229,7 @@ async fn a_full_disk_loses_only_what_the_queue_cannot_hold_and_the_gap_is_noted_
     }
     let file = volume.join("journal.db");
     let Opened { journal, writer, .. } =
-        open(Options { queue_bytes: 1 << 20, ..options(&file, None) }, unwatched()).unwrap();
+        open_patiently(&Options { queue_bytes: 1 << 20, ..options(&file, None) });
     let mut calls = 0..;
     while journal.accounts().lost(LossReason::QueueFull) < 100 {
         calls.by_ref().take(100).for_each(|number| journal.accept(plain(number)));

@@ -1,7 +1,7 @@
 //! The file: one owner, kept through trouble, complete after an orderly end.
 
 use crate::{
-    harness::{eventually, open_embedded, options, unwatched},
+    harness::{eventually, open_embedded, open_patiently, options, unwatched},
     records::plain,
 };
 use mcpmeter_journal::{CallFilter, LossReason, OpenError, Opened, Options, Reader, open};
@@ -120,7 +120,7 @@ async fn without_a_directory_for_the_queue_what_the_disk_never_took_is_counted_a
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("journal.db");
     let options = Options { queue_directory: directory.path().join("none"), ..options(&file, None) };
-    let Opened { journal, writer, .. } = open(options, unwatched()).unwrap();
+    let Opened { journal, writer, .. } = open_patiently(&options);
     let intruder = Connection::open(&file).unwrap();
     intruder.execute_batch("begin immediate").unwrap();
     for number in 0..100 {
