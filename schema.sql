@@ -8,9 +8,10 @@
 -- the two. Rules: no foreign keys (identities are snapshots), no triggers, no sequence, and no default on
 -- created_at, because a retried batch must carry the same keys.
 --
--- Scale-out, one statement each, before the first row is written. Neither has been measured: both are written
--- after the engine's documentation, and both need the time or distribution column in every unique key, which the
--- primary key (created_at, id) has.
+-- Scale-out, one statement each, before the first row is written. Neither has ever been run: both are written after
+-- the engine's documentation, and both need the time or distribution column in every unique key, which the
+-- primary key (created_at, id) has. What is tested (journal/tests/journal/scale_out.rs) is that the statements parse
+-- and name what is there, and that mcpmeter works on a log without partitions.
 --   Citus:       after this file:  select create_distributed_table('mcpmeter.mcp_server_request_log', 'id');
 --                id spreads evenly, is never null and never changes; the day partitions are distributed with their
 --                parent, and those made later when they are attached. Leave store.compress_after_days at 0.
@@ -558,6 +559,36 @@ end $$;
 comment on function mcpmeter.default_partition_rows() is
   'How many rows the default partition holds, counted up to 1000: there should be none';
 
+create or replace function mcpmeter.refuse_strays(starts timestamptz[])
+returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  day date;
+begin
+  if to_regclass('mcpmeter.mcp_server_request_log_default') is null then
+    return true;
+  end if;
+  for day in
+    select distinct (start at time zone 'UTC')::date from unnest(starts) as start
+    where start >= '1970-01-01 00:00:00+00' and start < '9999-12-31 00:00:00+00'
+  loop
+    continue when to_regclass('mcpmeter.mcp_server_request_log_' || to_char(day, 'YYYYMMDD')) is not null;
+    -- Where rows of that day lie there already, its partition cannot be made, and the default one is the right place.
+    if not exists (select from mcpmeter.mcp_server_request_log_default
+                   where created_at >= day::timestamp at time zone 'UTC'
+                     and created_at < (day + 1)::timestamp at time zone 'UTC'
+                     and xmin <> pg_current_xact_id()::xid) then
+      raise exception 'the partition of % was dropped while calls of that day were being stored', day
+        using errcode = 'object_not_in_prerequisite_state', hint = 'They are stored again, after making it.';
+    end if;
+  end loop;
+  return true;
+end $$;
+comment on function mcpmeter.refuse_strays(timestamptz[]) is
+  'To be called after storing rows of these instants, in the same transaction: fails if some went to the default '
+  'partition although their day could have one of its own';
+
 create or replace function mcpmeter.empty_default_partition()
 returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -676,16 +707,21 @@ begin
      or not pg_try_advisory_xact_lock(7882267387984373108) then
     return null;
   end if;
-  -- A day whose former table is still there comes first: it has been exchanged and not been tidied up.
-  select to_date(right(replace(relname, '_old', ''), 8), 'YYYYMMDD') into day
+  -- What was begun comes first, and whatever days says: a day that has been exchanged and not been tidied up, then
+  -- one that has been built and not been exchanged.
+  select to_date(substr(relname, 24, 8), 'YYYYMMDD') into day
   from pg_class left join pg_inherits on inhrelid = pg_class.oid
   where relnamespace = 'mcpmeter'::regnamespace and relkind = 'r'
-    and (relname ~ '^mcp_server_request_log_[0-9]{8}_old$'
+    and (relname ~ '^mcp_server_request_log_[0-9]{8}_(old|new)$'
+            -- Not one that somebody has detached: he has his plans with it.
+            and (to_regclass('mcpmeter.' || left(relname, 31)) is null
+                 or exists (select from pg_inherits as attached where attached.inhparent = parent
+                              and attached.inhrelid = to_regclass('mcpmeter.' || left(relname, 31))))
          or days > 0 and inhparent = parent and relname ~ '^mcp_server_request_log_[0-9]{8}$'
             and coalesce(obj_description(pg_class.oid, 'pg_class'), '') not like '%, compressed'
             and (to_date(right(relname, 8), 'YYYYMMDD') + 1)::timestamp at time zone 'UTC'
                 <= now() - make_interval(days => days))
-  order by relname not like '%\_old', relname limit 1;
+  order by relname not like '%\_old', relname not like '%\_new', relname limit 1;
   if day is null then
     return null;
   end if;
@@ -696,6 +732,12 @@ begin
   to_at := to_char(day + 1, 'YYYY-MM-DD') || ' 00:00:00+00';
   select string_agg(quote_ident(attname), ', ' order by attnum) into names
   from pg_attribute where attrelid = parent and attnum > 0 and not attisdropped;
+
+  -- Somebody has dropped the day: nobody needs it any more.
+  if to_regclass('mcpmeter.' || partition) is null then
+    execute format('drop table if exists mcpmeter.%I, mcpmeter.%I', fresh, former);
+    return 'gave up ' || partition;
+  end if;
 
   -- Third and last: rows that came for the day while its new table was being built are in the former one only.
   if to_regclass('mcpmeter.' || former) is not null then
@@ -748,7 +790,8 @@ begin
 end $$;
 comment on function mcpmeter.compress_next(integer) is
   'Takes the next step towards compressing the oldest day all of whose rows are older than so many days: builds the '
-  'compressed table beside it, exchanges the two, tidies up. Says what it did; null if there is nothing to do';
+  'compressed table beside it, exchanges the two, tidies up. With 0 days it only finishes what was begun. Says what it '
+  'did; null if there is nothing to do';
 
 -- They delete, or hold locks: for the owner, and for whom he grants them to.
 revoke execute on function mcpmeter.empty_default_partition(), mcpmeter.lock_expired_day(integer),

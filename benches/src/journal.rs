@@ -4,6 +4,7 @@
 mod accept;
 mod calls;
 mod queries;
+pub(crate) mod replay;
 mod ship;
 mod write;
 

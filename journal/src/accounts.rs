@@ -11,13 +11,20 @@
 //! queued until it is durable. A snapshot reads the counters from the last stage to the first: each record is
 //! counted by an earlier stage before a later one can see it, hence no difference is ever negative.
 //!
-//! Counts begin with the process. What an earlier process left in the queue and in the outbox is *recovered*.
-//! Without PostgreSQL the SQLite table is the store itself: written is stored, and the outbox only holds what
+//! Should more leave the outbox than had come into it (a transaction of which the disk reported an error, and that had
+//! happened all the same, was tried again), the rest is counted as recovered: no counter ever falls.
+//!
+//! Counts begin with the process. What an earlier process left in the queue and in the outbox is *recovered*; it
+//! enters the books when the file is opened, which a full disk may delay. Without PostgreSQL the SQLite table is the store itself: written is stored, and the outbox only holds what
 //! an earlier configuration left there.
 
+use mcpmeter_observer::Timestamp;
 use std::{
     fmt,
-    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
 };
 
 /// Why a record will never be a row.
@@ -37,11 +44,15 @@ pub enum LossReason {
     Oversize,
     /// It lay in a part of the file, or of the queue, that was found damaged.
     Corrupt,
+    /// It lay in the queue of a process that did not come to an orderly end, and the queue was gone at the next start.
+    QueueGone,
+    /// It was finished after the journal had been closed.
+    Closed,
 }
 
 impl LossReason {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::QueueFull,
         Self::DiskError,
         Self::Quarantined,
@@ -49,6 +60,8 @@ impl LossReason {
         Self::OutboxFull,
         Self::Oversize,
         Self::Corrupt,
+        Self::QueueGone,
+        Self::Closed,
     ];
 
     /// The reason as metrics and pages spell it.
@@ -61,6 +74,8 @@ impl LossReason {
             Self::OutboxFull => "outbox_full",
             Self::Oversize => "oversize",
             Self::Corrupt => "corrupt",
+            Self::QueueGone => "queue_gone",
+            Self::Closed => "closed",
         }
     }
 }
@@ -71,7 +86,7 @@ impl fmt::Display for LossReason {
     }
 }
 
-/// One snapshot; all numbers are records.
+/// One snapshot; all numbers are records. Those of what was finished, stored and lost never fall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Accounts {
     /// Handed over by the request path since the process began.
@@ -84,6 +99,8 @@ pub struct Accounts {
     pub outbox: u64,
     /// In the store.
     pub stored: u64,
+    /// When the oldest record was finished that the disk is being asked to take; absent while it takes everything.
+    pub queued_since: Option<Timestamp>,
     lost: [u64; LossReason::ALL.len()],
 }
 
@@ -111,6 +128,8 @@ pub(crate) struct Opening {
     pub(crate) outbox: u64,
     /// Records that were moved from the queue into the table that is the store.
     pub(crate) stored: u64,
+    /// Records that are in the queue still, because the disk did not take them.
+    pub(crate) queued: u64,
     /// Records that were found damaged.
     pub(crate) corrupt: u64,
     /// The highest number in the outbox.
@@ -122,23 +141,39 @@ pub(crate) struct Opening {
 pub(crate) struct Ledger {
     /// Whether the SQLite table is the store.
     embedded: bool,
-    opening: Opening,
+    /// Unknown until the file is open.
+    opening: OnceLock<Opening>,
     finished: AtomicU64,
     written: AtomicU64,
     stored: AtomicU64,
     /// Lost before they were written, and after.
     lost_early: [AtomicU64; LossReason::ALL.len()],
     lost_late: [AtomicU64; LossReason::ALL.len()],
+    /// What has left the outbox beyond what had come into it.
+    found: AtomicU64,
     /// The highest number in the outbox that `written` (or `recovered`) counts.
     written_seq: AtomicI64,
+    /// See [`Accounts::queued_since`]; 0 for nothing.
+    queued_since: AtomicI64,
 }
 
 impl Ledger {
-    /// Books that begin with what an earlier process left.
-    pub(crate) fn new(embedded: bool, opening: Opening) -> Self {
-        let ledger = Self { embedded, opening, written_seq: AtomicI64::new(opening.seq), ..Self::default() };
-        ledger.count_lost_late(LossReason::Corrupt, opening.corrupt);
-        ledger
+    /// Books of a process that has not opened its file.
+    pub(crate) fn new(embedded: bool) -> Self {
+        Self { embedded, ..Self::default() }
+    }
+
+    /// Enters what an earlier process left; once, before anything is counted as written.
+    pub(crate) fn begin(&self, opening: Opening) {
+        self.written_seq.fetch_max(opening.seq, Ordering::Release);
+        if self.opening.set(opening).is_ok() {
+            self.count_lost_late(LossReason::Corrupt, opening.corrupt);
+        }
+    }
+
+    /// What an earlier process left; nothing as long as the file is not open.
+    pub(crate) fn opening(&self) -> Opening {
+        self.opening.get().copied().unwrap_or_default()
     }
 
     pub(crate) fn count_finished(&self) {
@@ -164,6 +199,7 @@ impl Ledger {
     }
 
     pub(crate) fn count_stored(&self, records: u64) {
+        self.find(records);
         self.stored.fetch_add(records, Ordering::Release);
     }
 
@@ -182,7 +218,21 @@ impl Ledger {
 
     /// Records are lost that had been written.
     pub(crate) fn count_lost_late(&self, reason: LossReason, records: u64) {
+        self.find(records);
         self.lost_late[reason as usize].fetch_add(records, Ordering::Release);
+    }
+
+    /// So many are about to leave the outbox; notes what they are more than there should be.
+    fn find(&self, leaving: u64) {
+        let Accounts { outbox, .. } = self.snapshot();
+        if !self.embedded {
+            self.found.fetch_add(leaving.saturating_sub(outbox), Ordering::Release);
+        }
+    }
+
+    /// When the oldest record was finished that the disk is about to be asked to take; nothing if it has taken all.
+    pub(crate) fn note_queued_since(&self, oldest: Option<Timestamp>) {
+        self.queued_since.store(oldest.map_or(0, |oldest| oldest.0), Ordering::Relaxed);
     }
 
     /// How many records are lost for the reason.
@@ -198,27 +248,90 @@ impl Ledger {
         let read = |lost: &[AtomicU64; LossReason::ALL.len()]| {
             LossReason::ALL.map(|reason| lost[reason as usize].load(Ordering::Acquire))
         };
-        let [mut late, early] = [&self.lost_late, &self.lost_early].map(read);
+        let [late, early] = [&self.lost_late, &self.lost_early].map(read);
         let shipped = self.stored.load(Ordering::Acquire);
+        let found = self.found.load(Ordering::Acquire);
         let written = self.written.load(Ordering::Acquire);
+        let opening = self.opening();
         let finished = self.finished.load(Ordering::Acquire);
-        let recovered = self.opening.outbox + self.opening.stored + self.opening.corrupt;
         // What has come into the outbox, and what of it has left it.
+        let before = opening.outbox + opening.stored + opening.corrupt;
+        let late_total = late.iter().sum::<u64>();
         let (entered, left, stored) = if self.embedded {
-            (recovered, self.opening.stored, self.opening.stored + written)
+            (before, opening.stored + late_total, opening.stored + written)
         } else {
-            (recovered + written, shipped, shipped)
+            (before + written + found, shipped + late_total, shipped)
         };
-        let queued = finished.saturating_sub(written + early.iter().sum::<u64>());
-        // Records of a damaged outbox count as lost; that PostgreSQL had some of them already is learnt later.
-        let corrupt = LossReason::Corrupt as usize;
-        let others = late.iter().sum::<u64>() - late[corrupt];
-        late[corrupt] = late[corrupt].min(entered.saturating_sub(left + others));
-        let outbox = entered.saturating_sub(left + others + late[corrupt]);
+        // Two that leave at once may each have found less than they are together.
+        let found = found + left.saturating_sub(entered);
+        let outbox = entered.saturating_sub(left);
+        let queued = (finished + opening.queued).saturating_sub(written + early.iter().sum::<u64>());
         let mut lost = early;
         for (lost, late) in lost.iter_mut().zip(late) {
             *lost += late;
         }
-        Accounts { finished, recovered, queued, outbox, stored, lost }
+        let since = Timestamp(self.queued_since.load(Ordering::Relaxed));
+        Accounts {
+            finished,
+            recovered: before + opening.queued + found,
+            queued,
+            outbox,
+            stored,
+            queued_since: Some(since).filter(|since| queued > 0 && since.0 != 0),
+            lost,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_counter_ever_falls_whatever_turns_out_to_be_stored() {
+        let ledger = Ledger::new(false);
+        ledger.begin(Opening { outbox: 4, corrupt: 2, seq: 4, ..Opening::default() });
+        let mut last = ledger.snapshot();
+        let mut look = || {
+            let now = ledger.snapshot();
+            assert!(now.balance(), "{now:?}");
+            assert!(now.finished >= last.finished && now.stored >= last.stored, "{last:?} {now:?}");
+            for reason in LossReason::ALL {
+                assert!(now.lost(reason) >= last.lost(reason), "{reason}: {last:?} {now:?}");
+            }
+            last = now;
+            now
+        };
+        (0..10).for_each(|_| ledger.count_finished());
+        ledger.count_written(10, 14);
+        assert_eq!(look().outbox, 14);
+        // A damaged file, of which PostgreSQL had more than anybody knew.
+        ledger.count_lost_late(LossReason::Corrupt, 5);
+        assert_eq!((look().outbox, last_corrupt(&ledger)), (9, 7));
+        ledger.count_stored(14);
+        assert_eq!((look().outbox, last_corrupt(&ledger)), (0, 7));
+        // And what comes afterwards is seen to wait.
+        ledger.count_finished();
+        ledger.count_written(1, 15);
+        assert_eq!(look().outbox, 1);
+    }
+
+    fn last_corrupt(ledger: &Ledger) -> u64 {
+        ledger.snapshot().lost(LossReason::Corrupt)
+    }
+
+    #[test]
+    fn what_an_earlier_process_left_enters_the_books_when_the_file_is_opened() {
+        let ledger = Ledger::new(false);
+        ledger.count_finished();
+        assert_eq!((ledger.snapshot().recovered, ledger.snapshot().queued), (0, 1));
+        ledger.begin(Opening { outbox: 3, queued: 2, seq: 3, ..Opening::default() });
+        let accounts = ledger.snapshot();
+        assert_eq!((accounts.recovered, accounts.queued, accounts.outbox), (5, 3, 3));
+        assert!(accounts.balance());
+        ledger.count_written(3, 6);
+        let accounts = ledger.snapshot();
+        assert_eq!((accounts.queued, accounts.outbox), (0, 6));
+        assert!(accounts.balance());
     }
 }

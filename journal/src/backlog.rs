@@ -4,7 +4,13 @@
 //! Reads only, over a connection of its own, and takes no lock that a proxy could miss. Everything it reads is a
 //! short read, however long the backlog is. It blocks on the disk: never to be called where that matters.
 
-use crate::{lock::lock_path, outbox, quota::Quota, reader::ReadError, sqlite};
+use crate::{
+    lock::{lock_path, read_noted, real_path},
+    outbox,
+    quota::{Quota, read_beside},
+    reader::ReadError,
+    sqlite,
+};
 use mcpmeter_observer::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 use std::{
@@ -25,7 +31,8 @@ pub struct Backlog {
     pub records: u64,
     /// When the oldest of them began and when it was finished; absent without one, or if it cannot be read.
     pub oldest: Option<(Timestamp, Timestamp)>,
-    /// Bytes that the outbox takes on the disk, its log included.
+    /// Bytes that the outbox takes on the disk, its log included; without rows of a time without PostgreSQL. Of the
+    /// embedded store, all that it takes.
     pub bytes: u64,
     /// The quota of those bytes.
     pub max_bytes: u64,
@@ -69,6 +76,8 @@ impl Backlog {
     /// Reads the SQLite file and what lies beside it. `max_bytes` is the quota if one is configured, `since` is
     /// how far back gaps are wanted.
     pub fn read(file: &Path, max_bytes: Option<u64>, since: Timestamp) -> Result<Self, ReadError> {
+        // Without its directory it is not there under any name.
+        let file = &real_path(file).unwrap_or_else(|_| file.to_owned());
         let fail = |source| ReadError::Sqlite { file: file.to_owned(), source };
         let mut backlog =
             sqlite::open_reader(file).and_then(|connection| read_tables(&connection, since)).map_err(fail)?;
@@ -96,7 +105,7 @@ fn read_tables(connection: &Connection, since: Timestamp) -> rusqlite::Result<Ba
     Ok(Backlog {
         records: count("select coalesce(max(seq) - min(seq) + 1, 0) from outbox")?,
         oldest: oldest.map(|record| (record.created_at, record.completed_at)),
-        bytes: pages.saturating_mul(sqlite::PAGE_BYTES),
+        bytes: pages.saturating_mul(sqlite::PAGE_BYTES).saturating_sub(read_beside(connection)?),
         quarantined: count("select count(*) from quarantine")?,
         last_refusal,
         gaps: read_gaps(connection, since)?,
@@ -137,10 +146,8 @@ fn set_aside(file: &Path) -> Vec<PathBuf> {
 
 /// The files whose paths the lock file holds.
 fn queues(file: &Path) -> Vec<QueueFile> {
-    let noted = fs::read(lock_path(file)).unwrap_or_default();
-    let paths = noted.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let paths = paths.map(|line| PathBuf::from(OsStr::from_bytes(line))).filter(|path| path.exists());
-    paths
+    let noted = read_noted(file).into_iter().map(|noted| noted.path).filter(|path| path.exists());
+    noted
         .map(|path| {
             let system = rustix::fs::statfs(&path);
             let kind = system.map(|system| u64::try_from(system.f_type).unwrap_or(0));

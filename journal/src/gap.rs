@@ -49,8 +49,7 @@ impl Gaps {
         let (from, to) = (self.looked, now());
         for reason in LossReason::ALL {
             let lost = ledger.lost(reason);
-            // A count that was put right downwards is no loss.
-            let calls = lost.saturating_sub(self.counted[reason as usize]);
+            let calls = lost - self.counted[reason as usize];
             if calls > 0 {
                 self.add(reason, Gap { from: from.min(to), to, calls });
                 self.counted[reason as usize] = lost;
@@ -132,7 +131,6 @@ fn now() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::accounts::Opening;
     use rusqlite::Connection;
 
     fn rows(connection: &Connection) -> Vec<(String, i64)> {
@@ -145,7 +143,7 @@ mod tests {
     fn losses_of_one_stretch_share_a_row_and_reasons_never_do() {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(TABLE).unwrap();
-        let ledger = Ledger::new(false, Opening::default());
+        let ledger = Ledger::new(false);
         let mut gaps = Gaps::new();
         let mut lose = |reason, calls| {
             ledger.count_lost(reason, calls);
@@ -175,7 +173,7 @@ mod tests {
     fn what_the_disk_did_not_take_is_written_once_it_does() {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(TABLE).unwrap();
-        let ledger = Ledger::new(false, Opening::default());
+        let ledger = Ledger::new(false);
         let mut gaps = Gaps::new();
         for _ in 0..3 {
             ledger.count_lost(LossReason::QueueFull, 10);

@@ -41,6 +41,8 @@ impl Sheet {
 pub(crate) struct Inscribed {
     /// Rows.
     pub(crate) written: u64,
+    /// Those of them that the store had already.
+    pub(crate) duplicates: u64,
     /// In the quarantine: the store cannot hold what nobody can read. The outbox takes everything.
     pub(crate) unreadable: u64,
     /// Lost, because the memory that they were in is damaged.
@@ -53,6 +55,7 @@ impl Inscribed {
     /// Both together.
     pub(crate) fn add(&mut self, other: Self) {
         self.written += other.written;
+        self.duplicates += other.duplicates;
         self.unreadable += other.unreadable;
         self.damaged += other.damaged;
         self.last_seq = other.last_seq.or(self.last_seq);
@@ -75,7 +78,7 @@ pub(crate) fn inscribe(
         }
         Target::Store => {
             frames.by_ref().for_each(drop);
-            store::append(transaction, &sheet.records)?;
+            result.duplicates = store::append(transaction, &sheet.records)?;
             for (record, reason) in &sheet.unreadable {
                 quarantine::keep(transaction, format, record, reason)?;
             }

@@ -9,10 +9,11 @@ use mcpmeter_observer::CallRecord;
 use std::{
     borrow::Borrow,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
 };
+use uuid::Uuid;
 
 /// A handle on the open journal; cheap to clone.
 #[derive(Clone)]
@@ -27,7 +28,7 @@ impl Journal {
 
     /// Hands a finished record over. Never waits, locks or wakes a thread; if the queue is full the record is
     /// counted as lost. Once this has returned, the death of the process no longer loses the record. After the
-    /// writer has been closed a record stays in the queue, and in the accounts.
+    /// writer has been closed in good order a record is counted as lost.
     pub fn accept(&self, record: impl Borrow<CallRecord>) {
         self.shared.ring.accept(record.borrow(), &self.shared.ledger);
     }
@@ -70,6 +71,8 @@ pub(crate) struct Shared {
     damaged: AtomicU64,
     /// How often the file has been replaced.
     life: Mutex<u64>,
+    /// The identity that the outbox had when the file was opened; absent before that.
+    spool_id: OnceLock<Uuid>,
 }
 
 impl Shared {
@@ -83,7 +86,19 @@ impl Shared {
             set_aside: AtomicU64::default(),
             damaged: AtomicU64::default(),
             life: Mutex::default(),
+            spool_id: OnceLock::new(),
         }
+    }
+
+    /// The file is open, and its outbox has this identity.
+    pub(crate) fn tell_open(&self, spool_id: Uuid) {
+        // It is opened once; a file that comes in its place is its continuation.
+        self.spool_id.get_or_init(|| spool_id);
+    }
+
+    /// The identity that the outbox had when the file was opened; `None` as long as it is not.
+    pub(crate) fn spool_id(&self) -> Option<Uuid> {
+        self.spool_id.get().copied()
     }
 
     /// Which life of the SQLite file this is: the numbers of the outbox mean something in one life only.

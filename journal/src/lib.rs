@@ -29,6 +29,7 @@ mod corrupt;
 mod file;
 mod filter;
 mod gap;
+mod ground;
 mod health;
 mod inscribe;
 mod journal;

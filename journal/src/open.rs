@@ -1,23 +1,24 @@
 //! Opens the journal: lock, file, what an earlier process left in the queue, the queue, books, writer, and the
 //! shipper if there is a PostgreSQL to ship to.
+//!
+//! A disk that takes nothing is no reason not to start: then the file is opened later, by the writer.
 
-mod ground;
-
-use self::ground::Ground;
 use crate::{
     accounts::Ledger,
+    chain::chain,
+    ground::{Ground, Site},
     health::Notice,
     inscribe::Target,
     journal::{Journal, Shared},
     keeper::Keeper,
-    lock::{FileLock, LockError, lock_path},
+    lock::{FileLock, LockError, Notebook, Noted, lock_path, real_path},
     orders::Orders,
     outbox_reader::OutboxReader,
     postgres,
     postgres_url::PostgresUrl,
+    recover,
     ring::{self, Made, Plan},
     shipper::{Parts, Shipper},
-    sqlite,
     tls::TlsError,
     writer::{self, OnTaken, Writer},
     writer_handle::WriterHandle,
@@ -112,56 +113,60 @@ pub enum OpenError {
 }
 
 /// Opens the journal and starts its writer. Needs no running PostgreSQL, and no runtime until the shipper runs.
-/// What an earlier process left in its queue is durable when this returns.
+/// What an earlier process left in its queue is durable when this returns, unless the disk takes nothing: then it is
+/// as soon as the disk does.
 pub fn open(options: Options, on_taken: OnTaken) -> Result<Opened, OpenError> {
     let target = if options.postgres.is_some() { Target::Outbox } else { Target::Store };
-    let lock = Arc::new(take_lock(&options.sqlite_file)?);
-    let mut ground = Ground::prepare(&options, target, &lock)?;
-    tell_what_is_there(&ground, target)?;
-    let spool_id =
-        sqlite::spool_id(&mut ground.connection).map_err(|error| ground.cannot_open(error.into()))?;
-    let quota = (target == Target::Outbox).then(|| ground.quota(options.outbox_max_bytes)).transpose()?;
-    let Made { ring, drain } = make_ring(&options, &ground, &lock)?;
+    let cannot_lock = |source| OpenError::Lock { file: lock_path(&options.sqlite_file), source };
+    let file = real_path(&options.sqlite_file).map_err(cannot_lock)?;
+    let lock = Arc::new(take_lock(&file)?);
+    let (noted, lived) =
+        lock.noted().and_then(|noted| Ok((noted, lock.has_lived()?))).map_err(cannot_lock)?;
+    let site = Site { file: file.clone(), target, outbox_max_bytes: options.outbox_max_bytes, lived };
+    let ground = match Ground::prepare(&site, &noted) {
+        Err(error) if !error.is_passing(&site) => {
+            return Err(OpenError::File { file, source: Box::new(error) });
+        }
+        ground => ground,
+    };
+    let mut notebook = Notebook::new(Arc::clone(&lock));
+    let left = ground.as_ref().map_or(noted, |ground| ground.left.clone());
+    let queue = open_queue(&options, left, ground.as_ref().ok(), &mut notebook)?;
+    let Made { ring, drain } = queue.made;
 
-    let ledger = Ledger::new(target == Target::Store, ground.opening);
+    let ledger = Ledger::new(target == Target::Store);
     let shared = Arc::new(Shared::new(ring, ledger, Notice::new(target == Target::Outbox)));
-    if ground.set_aside {
-        shared.count_set_aside();
-    }
-    let Options { sqlite_file, postgres, retention, migrate, .. } = options;
+    let Options { postgres, retention, migrate, .. } = options;
     let (orders, received) = sync_channel(ORDERS);
     let pool = postgres.as_ref().map(|url| postgres::pool(url, POOL)).transpose()?;
-    let keeper = Keeper::new(
-        sqlite_file.clone(),
-        Orders(orders.clone()),
-        pool.clone(),
-        retention,
-        Arc::clone(&shared),
-    );
+    let keeper =
+        Keeper::new(file.clone(), Orders(orders.clone()), pool.clone(), retention, Arc::clone(&shared));
+    let mut writer = Writer::new(writer::Parts {
+        shared: Arc::clone(&shared),
+        site,
+        drain,
+        left: queue.left,
+        queue: queue.own,
+        notebook,
+        orders: received,
+        on_taken,
+    });
+    match ground {
+        Ok(ground) => writer
+            .stand_on(ground)
+            .map_err(|error| OpenError::File { file: file.clone(), source: Box::new(error) })?,
+        Err(error) => writer.wait_for(error),
+    }
     let shipper = postgres.zip(pool).map(|(url, pool)| {
         Shipper::new(Parts {
             shared: Arc::clone(&shared),
             pool,
             url,
             orders: Orders(orders.clone()),
-            outbox: OutboxReader::new(sqlite_file.clone(), Arc::clone(&shared)),
-            spool_id,
+            outbox: OutboxReader::new(file, Arc::clone(&shared)),
             migrate,
-            lock: Arc::clone(&lock),
+            lock,
         })
-    });
-    let writer = Writer::new(writer::Parts {
-        shared: Arc::clone(&shared),
-        file: sqlite_file,
-        connection: ground.connection,
-        spool_id,
-        target,
-        drain,
-        quota,
-        gaps: ground.gaps,
-        orders: received,
-        on_taken,
-        lock,
     });
     let writer = WriterHandle::start(writer, orders, Arc::clone(&shared))?;
     Ok(Opened { journal: Journal::new(shared), writer, shipper, keeper })
@@ -174,37 +179,54 @@ fn take_lock(sqlite_file: &Path) -> Result<FileLock, OpenError> {
     })
 }
 
-/// Makes the queue's memory. Its name is written down before there is a file of that name: a kill in between
-/// leaves a name without a file, never a file that nobody finds.
-fn make_ring(options: &Options, ground: &Ground, lock: &FileLock) -> Result<Made, OpenError> {
-    let directory = std::path::absolute(&options.queue_directory)?;
-    let plan = Plan::new(options.queue_bytes, &directory);
-    let mut paths = ground.left.clone();
-    paths.push(plan.file());
-    lock.note(&paths).map_err(|source| OpenError::Lock { file: lock_path(&options.sqlite_file), source })?;
-    if ground.left.is_empty() {
+/// The queue of this process, and those that are still to be written down.
+struct Queue {
+    made: Made,
+    own: Noted,
+    left: Vec<Noted>,
+}
+
+/// Goes on with a queue of an earlier process that cannot be written down now, so that there are not more of them with
+/// every start on a full disk; makes a new one if there is none.
+fn open_queue(
+    options: &Options,
+    mut left: Vec<Noted>,
+    ground: Option<&Ground>,
+    notebook: &mut Notebook,
+) -> Result<Queue, OpenError> {
+    let emptied = ground.map_or(&[][..], |ground| &ground.emptied);
+    for place in 0..left.len() {
+        match ring::take_over(&left[place].path) {
+            Ok(made) => {
+                let own = Noted::made(left.remove(place).path);
+                warn!(file = %own.path.display(), "going on with the queue of an earlier run");
+                notebook.note(with(&left, emptied, own.clone()));
+                recover::delete(emptied);
+                return Ok(Queue { made, own, left });
+            }
+            Err(error) => {
+                info!(file = %left[place].path.display(), error = chain(&error), "not going on with this queue");
+            }
+        }
+    }
+    let plan = Plan::new(options.queue_bytes, &std::path::absolute(&options.queue_directory)?);
+    let path = plan.file();
+    // Its name is written down before there is a file of that name: a kill in between leaves a name without a file,
+    // never a file that nobody finds.
+    notebook.note(with(&left, emptied, Noted::planned(path.clone())));
+    recover::delete(emptied);
+    if let Some(ground) = ground.filter(|_| left.is_empty()) {
         // What stays in the table without its files means nothing.
         drop(ring::forget_all(&ground.connection));
     }
-    Ok(plan.make()?)
+    let made = plan.make()?;
+    let own = Noted::made(path);
+    notebook.note(with(&left, &[], own.clone()));
+    Ok(Queue { made, own, left })
 }
 
-/// What an earlier process, maybe with another configuration, left in the file.
-fn tell_what_is_there(ground: &Ground, target: Target) -> Result<(), OpenError> {
-    if target == Target::Outbox && ground.is_store_used()? {
-        warn!("the SQLite file holds calls from a time without PostgreSQL: they stay there");
-    }
-    match (ground.opening.outbox, target) {
-        (0, _) => {}
-        (records, Target::Outbox) => {
-            info!(records, "calls of an earlier run wait in the outbox for PostgreSQL");
-        }
-        (records, Target::Store) => {
-            warn!(
-                records,
-                "calls wait in the outbox for PostgreSQL, but none is configured: they stay there"
-            );
-        }
-    }
-    Ok(())
+/// What is to be noted: queues to be written down, queues to be deleted, and that of this process.
+fn with(left: &[Noted], emptied: &[PathBuf], own: Noted) -> Vec<Noted> {
+    let emptied = emptied.iter().cloned().map(Noted::planned);
+    left.iter().cloned().chain(emptied).chain([own]).collect()
 }

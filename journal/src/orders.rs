@@ -6,8 +6,8 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::sync::mpsc::SyncSender;
 use tokio::sync::oneshot;
 
-/// What somebody does with the file. An error is what damage it has found.
-pub(crate) type Work = dyn FnOnce(&mut Connection) -> Result<(), String> + Send;
+/// What somebody does with the file, if it is open. An error is what damage it has found.
+pub(crate) type Work = dyn FnOnce(Option<&mut Connection>) -> Result<(), String> + Send;
 
 /// One thing to be done between two batches.
 pub(crate) enum Order {
@@ -25,6 +25,8 @@ pub(crate) enum Order {
 pub(crate) enum OrderError {
     #[error("cannot write the journal's file")]
     Sqlite(#[from] rusqlite::Error),
+    #[error("the journal's file is not open")]
+    NoFile,
     #[error("the journal's writer has ended")]
     NoWriter,
 }
@@ -43,9 +45,11 @@ impl Orders {
     ) -> Result<T, OrderError> {
         let (answer, answered) = oneshot::channel();
         let order = Order::Work(Box::new(move |connection| {
-            let result = in_transaction(connection, work);
+            let result = connection
+                .ok_or(OrderError::NoFile)
+                .and_then(|connection| Ok(in_transaction(connection, work)?));
             let damage = match &result {
-                Err(error) if trouble::is_damage(error) => Err(chain(error)),
+                Err(OrderError::Sqlite(error)) if trouble::is_damage(error) => Err(chain(error)),
                 _ => Ok(()),
             };
             // Whoever asked may have been stopped in the meantime; then nobody needs to know.
@@ -53,7 +57,7 @@ impl Orders {
             damage
         }));
         self.0.try_send(order).map_err(|_| OrderError::NoWriter)?;
-        Ok(answered.await.map_err(|_| OrderError::NoWriter)??)
+        answered.await.map_err(|_| OrderError::NoWriter)?
     }
 }
 

@@ -2,7 +2,7 @@
 //! would stop more than the recording.
 
 use crate::sqlite::{PAGE_BYTES, WAL_PAGES, wal_path};
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -44,6 +44,21 @@ impl Quota {
         Ok(())
     }
 
+    /// Notes in the file what is not counted, for whoever reads it. A full disk may refuse that.
+    pub(crate) fn note_beside(bytes: u64, connection: &Connection) -> rusqlite::Result<()> {
+        if read_beside(connection)? != bytes {
+            let bytes = bytes.to_le_bytes();
+            let upsert = "insert or replace into meta (key, value) values ('beside_bytes', ?1)";
+            drop(connection.execute(upsert, [&bytes[..]]));
+        }
+        Ok(())
+    }
+
+    /// Bytes of the file that are not counted.
+    pub(crate) const fn beside_bytes(&self) -> u64 {
+        self.beside_bytes
+    }
+
     /// Whether so many more bytes are too many.
     pub(crate) fn is_exceeded_by(&self, bytes: u64, connection: &Connection) -> rusqlite::Result<bool> {
         let pages = pages_in_use(connection)?.saturating_mul(PAGE_BYTES);
@@ -54,6 +69,14 @@ impl Quota {
     pub(crate) const fn max_bytes(&self) -> u64 {
         self.max_bytes
     }
+}
+
+/// How many bytes of the file are not the outbox's, as its writer has noted.
+pub(crate) fn read_beside(connection: &Connection) -> rusqlite::Result<u64> {
+    let noted = connection
+        .query_row("select value from meta where key = 'beside_bytes'", [], |row| row.get::<_, Vec<u8>>(0))
+        .optional()?;
+    Ok(noted.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes))
 }
 
 /// Pages that hold something; those of deleted rows are used again before the file grows.

@@ -1,11 +1,12 @@
 //! Makes durable what an earlier process left in its ring, before anybody hands over the next record.
 //!
-//! The argument why this happens exactly once stands in `ring`. What cannot be read is said and counted; what
-//! cannot be written (a full disk) is left where it is for the next start.
+//! The argument why this happens exactly once stands in `ring`. What cannot be read is said and counted, and so is a
+//! ring that has gone; what cannot be written (a full disk) is left where it is, to be gone on with.
 
 use crate::{
     chain::chain,
     inscribe::{Inscribed, Sheet, Target, inscribe},
+    lock::Noted,
     ring::{LeftRing, RingFileError},
     trouble,
 };
@@ -23,27 +24,43 @@ pub(crate) struct Recovered {
     pub(crate) records: u64,
     /// Records that were damaged, as far as they can be counted.
     pub(crate) damaged: u64,
+    /// Rings of which everything is durable: to be deleted, but not before the lock file says that they may be gone.
+    pub(crate) emptied: Vec<PathBuf>,
     /// Rings that could not be read, or not be written down, now.
-    pub(crate) left: Vec<PathBuf>,
+    pub(crate) left: Vec<Noted>,
     /// There was a ring that nobody can ever read; nobody knows how many records were in it.
-    pub(crate) unknown: bool,
+    pub(crate) unreadable: bool,
+    /// There was a ring, and it is not there any more; nobody knows how many records were in it.
+    pub(crate) gone: bool,
 }
 
 impl Recovered {
     /// A ring that cannot be opened: lost if it is rubbish, another's if somebody uses it, left for the next start
     /// otherwise.
-    fn pass_over(&mut self, path: &Path, error: &RingFileError) {
-        let file = path.display();
+    fn pass_over(&mut self, ring: &Noted, error: &RingFileError) {
+        let file = ring.path.display();
         match error {
             RingFileError::Io(error) => {
                 error!(%file, error = chain(error), "cannot read the queue of an earlier run now: its calls stay there");
-                self.left.push(path.to_owned());
+                self.left.push(ring.clone());
             }
             RingFileError::InUse => warn!(%file, error = chain(error), "leaving a queue alone"),
             RingFileError::NotOurs | RingFileError::BadHeader => {
                 error!(%file, error = chain(error), "cannot read the queue of an earlier run: its calls are lost");
-                self.unknown = true;
+                self.unreadable = true;
             }
+        }
+    }
+
+    /// A ring that is not there: it went with the calls in it, unless it was never made.
+    fn miss(&mut self, ring: &Noted) {
+        if ring.made {
+            error!(
+                file = %ring.path.display(),
+                "the queue of an earlier run is gone, and that run did not come to an orderly end: the calls of its \
+                 last moment are lost. Is store.queue_directory emptied by a restart, as /dev/shm of a container is?"
+            );
+            self.gone = true;
         }
     }
 }
@@ -60,16 +77,20 @@ pub(crate) enum RecoverError {
 /// Recovers the rings at these paths. Fails only if the SQLite file turns out to be damaged.
 pub(crate) fn recover(
     connection: &mut Connection,
-    paths: &[PathBuf],
+    rings: &[Noted],
     target: Target,
 ) -> rusqlite::Result<Recovered> {
     let mut all = Recovered::default();
-    for path in paths {
+    for ring in rings {
+        let path = &ring.path;
         let left = match LeftRing::open(path) {
-            Ok(None) => continue,
             Ok(Some(left)) => left,
+            Ok(None) => {
+                all.miss(ring);
+                continue;
+            }
             Err(error) => {
-                all.pass_over(path, &error);
+                all.pass_over(ring, &error);
                 continue;
             }
         };
@@ -78,22 +99,29 @@ pub(crate) fn recover(
                 all.records += records;
                 all.damaged += damaged;
                 tell(path, records, damaged);
-                if let Err(error) = fs::remove_file(path) {
-                    warn!(file = %path.display(), error = chain(&error), "cannot delete the queue of an earlier run");
-                }
+                all.emptied.push(path.clone());
             }
             Err(RecoverError::Sqlite(error)) if trouble::is_damage_at_open(&error) => return Err(error),
             Err(error) => {
                 error!(
                     file = %path.display(),
                     error = chain(&error),
-                    "calls of an earlier run stay in its queue until the next start"
+                    "calls of an earlier run stay in its queue for now"
                 );
-                all.left.push(path.clone());
+                all.left.push(ring.clone());
             }
         }
     }
     Ok(all)
+}
+
+/// Deletes rings of which everything is durable.
+pub(crate) fn delete(emptied: &[PathBuf]) {
+    for path in emptied {
+        if let Err(error) = fs::remove_file(path) {
+            warn!(file = %path.display(), error = chain(&error), "cannot delete the queue of an earlier run");
+        }
+    }
 }
 
 fn recover_one(

@@ -9,10 +9,12 @@
 //!   after it waits behind it.
 //! * `sqlite` deletes a few hundred rows at a time through the writer, between two of its batches.
 //!
-//! Any step may be the last one of this process; the next one goes on where it stands. Only rows go: rollups
-//! have kept what they need of them before (`rollup::keep_postgres`, `rollup::keep_sqlite`). A row that comes
-//! when its day is gone already is stored all the same, in a partition of its own that the next round drops; one
-//! that comes for a compressed day finds its place there.
+//! Any step may be the last one of this process; the next one goes on where it stands, also if that is one which
+//! has been told to compress no more. Only rows go: rollups have kept what they need of them before
+//! (`rollup::keep_postgres`, `rollup::keep_sqlite`). A row that comes when its day is gone already is stored all the
+//! same, in a partition of its own that the next round drops; if the day goes while it is being stored, the
+//! transaction fails (`refuse_strays` in `schema.sql`) and the next attempt makes that partition. One that comes for
+//! a compressed day finds its place there.
 
 mod postgres;
 mod sqlite;

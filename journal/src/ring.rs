@@ -35,14 +35,23 @@
 //! *Recovery, killed.* It only reads the ring. Its one transaction writes the records and (G, C) for every
 //! segment that had any; before its COMMIT nothing has changed, after it every rule above gives none. Only then
 //! is the file deleted, only then does the lock file name the next ring, only then is that made: a kill between
-//! two of these finds either the same ring with nothing left in it, or a name without a file. Nobody hands over
-//! a record before the new ring stands.
+//! two of these finds either the same ring with nothing left in it, or the name of a ring that was to be made. Nobody
+//! hands over a record before the new ring stands and the lock file says so.
+//!
+//! *Recovery, refused by the disk.* The same file is gone on with: what is committed there is sealed, the generations
+//! go on growing, and everything above holds as if the process had not ended. Until SQLite has told how far it has
+//! read (`Drain::resume`) nothing is written from it.
+//!
+//! *An orderly end.* The ring is shut before it is drained for the last time: a producer that is in the middle of
+//! anything finds the word of its segment changed, and counts its record as lost. So nothing can be in a file that
+//! is deleted.
 //!
 //! *SQLite lost* (set aside as corrupt, deleted): all frames of segments that are not free count. Some may have
 //! reached PostgreSQL by way of the lost file: those it refuses by their key.
 //!
-//! *Power cut.* Shared memory is gone, and with it what was not yet committed (up to a tick's worth); what was
-//! is on the disk.
+//! *Power cut, or a container that goes with its `/dev/shm`.* Shared memory is gone, and with it what was not yet
+//! committed (up to a tick's worth); what was is on the disk. The next start finds the name without the file and says
+//! that calls are lost.
 
 mod drain;
 mod file;
@@ -50,6 +59,7 @@ mod frame;
 mod memory;
 mod positions;
 mod recovery;
+mod state;
 
 pub(crate) use self::{
     drain::{Drain, Range},
@@ -140,6 +150,15 @@ impl Plan {
     }
 }
 
+/// Goes on with the ring that an earlier process left, with everything that is in it. Nothing is written from it before
+/// [`Drain::resume`].
+pub(crate) fn take_over(path: &Path) -> Result<Made, RingFileError> {
+    let (file, header) = file::take_over(path, FORMAT)?;
+    let (memory, consumer) = Consumer::of(Memory::of_left(file, header.segments)?);
+    let ring = Ring { memory, header, held: ThreadLocal::new() };
+    Ok(Made { ring, drain: Drain::of_left(consumer, header, path.to_owned()) })
+}
+
 fn make_file(path: &Path, header: Header) -> io::Result<Memory> {
     let file = file::create(path, header)?;
     Memory::of_file(file, header.segments).inspect_err(|_| drop(fs::remove_file(path)))
@@ -160,19 +179,23 @@ impl Ring {
         loop {
             if let Some(held) = &mut *place {
                 if let Some(bytes) = frame::write(record, held.seed, held.segment.rest()) {
-                    held.segment.commit(bytes);
-                    return Ok(());
+                    return if held.segment.commit(bytes) { Ok(()) } else { Err(LossReason::Closed) };
                 }
                 if held.segment.is_empty() {
                     return Err(LossReason::Oversize);
                 }
             }
-            let segment = self.memory.open().ok_or(LossReason::QueueFull)?;
+            let segment = self.memory.open().ok_or_else(|| self.refusal())?;
             let seed = self.header.seed(segment.number(), segment.generation());
             if let Some(full) = place.replace(Held { segment, seed }) {
                 full.segment.seal();
             }
         }
+    }
+
+    /// Why there is no segment.
+    fn refusal(&self) -> LossReason {
+        if self.memory.is_shut() { LossReason::Closed } else { LossReason::QueueFull }
     }
 }
 

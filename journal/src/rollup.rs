@@ -8,10 +8,11 @@
 //!
 //! * `bucket` says which stretch of time a call belongs to, `histogram` and `sums` what a cell holds,
 //!   `tables` where; all pure.
-//! * `postgres` and `sqlite` make cells anew. Always anew and never added to: a row that comes late, or a round
-//!   that was killed, changes nothing about the outcome.
+//! * `postgres` (with `statement` and `pace`) and `sqlite` make cells anew. Always anew and never added to: a row
+//!   that comes late, or a round that was killed, changes nothing about the outcome.
 //! * `query` answers questions, with what is not rolled up yet read from the rows.
-//! * `keep` sees to it that cells outlive their rows.
+//! * `keep` sees to it that cells outlive their rows, and `leaving` that a row which comes while others of its
+//!   bucket are being deleted is counted once.
 //!
 //! The boundary: cells are exact for every bucket without a mark. The bucket of this moment always has one, and
 //! a row that comes late marks its bucket until the keeper comes by. A reader of the tables themselves sees the
@@ -22,11 +23,14 @@ mod dirty;
 mod groups;
 mod histogram;
 mod keep;
+mod leaving;
+mod pace;
 mod postgres;
 mod query;
 mod read_postgres;
 mod read_sqlite;
 mod sqlite;
+mod statement;
 mod sums;
 mod tables;
 
@@ -34,6 +38,7 @@ pub use bucket::Span;
 pub(crate) use dirty::{mark_postgres, mark_sqlite};
 pub use histogram::Histogram;
 pub(crate) use keep::{keep_postgres, keep_sqlite};
+pub(crate) use leaving::{delete_leaving_sqlite, leaving_sqlite};
 pub use query::{Cell, Rollup, RollupQuery};
 pub(crate) use read_postgres::ask as ask_postgres;
 pub(crate) use read_sqlite::ask as ask_sqlite;
@@ -43,7 +48,7 @@ pub use tables::{Dimension, Subject};
 
 use crate::{chain::chain, orders::Orders};
 use deadpool_postgres::Pool;
-use postgres::PostgresRollupError;
+use postgres::{PostgresRollupError, PostgresStore};
 use sqlite::{EmbeddedStore, SqliteRollupError};
 use std::{
     path::PathBuf,
@@ -62,7 +67,7 @@ pub(crate) struct Rollups {
 
 enum Store {
     Embedded(EmbeddedStore),
-    Postgres(Pool),
+    Postgres(PostgresStore),
 }
 
 /// Why rollups could not be made.
@@ -78,7 +83,7 @@ impl Rollups {
     /// Rollups in PostgreSQL, or in the SQLite file if that is the store.
     pub(crate) fn new(sqlite_file: PathBuf, orders: Orders, pool: Option<Pool>) -> Self {
         let store = match pool {
-            Some(pool) => Store::Postgres(pool),
+            Some(pool) => Store::Postgres(PostgresStore::new(pool)),
             None => Store::Embedded(EmbeddedStore { file: sqlite_file, orders }),
         };
         Self { store, failing: false }
@@ -119,9 +124,9 @@ impl Rollups {
         }
     }
 
-    async fn roll_up_some(&self, quiet: Duration) -> Result<usize, RollupError> {
-        Ok(match &self.store {
-            Store::Postgres(pool) => postgres::roll_up(pool, quiet).await?,
+    async fn roll_up_some(&mut self, quiet: Duration) -> Result<usize, RollupError> {
+        Ok(match &mut self.store {
+            Store::Postgres(store) => store.roll_up(quiet).await?,
             Store::Embedded(store) => store.roll_up(quiet).await?,
         })
     }

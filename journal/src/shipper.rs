@@ -50,6 +50,7 @@ pub struct Shipper {
     pool: Pool,
     orders: Orders,
     outbox: OutboxReader,
+    /// Nil until the file is open.
     spool_id: Uuid,
     progress: Progress,
     partitions: Partitions,
@@ -71,7 +72,6 @@ pub(crate) struct Parts {
     pub(crate) pool: Pool,
     pub(crate) orders: Orders,
     pub(crate) outbox: OutboxReader,
-    pub(crate) spool_id: Uuid,
     pub(crate) migrate: bool,
     pub(crate) lock: Arc<FileLock>,
 }
@@ -94,7 +94,7 @@ impl Shipper {
             pool: parts.pool,
             orders: parts.orders,
             outbox: parts.outbox,
-            spool_id: parts.spool_id,
+            spool_id: Uuid::nil(),
             partitions: Partitions::default(),
             gaps: Gaps::default(),
             pace: Pace::new(BATCH_TIMEOUT),
@@ -127,7 +127,18 @@ impl Shipper {
         self.pool.close();
     }
 
+    /// Whether there is an outbox to ship. While its disk takes nothing there may not be one.
+    fn has_outbox(&mut self) -> bool {
+        if self.spool_id.is_nil() {
+            self.spool_id = self.shared.spool_id().unwrap_or_default();
+        }
+        !self.spool_id.is_nil()
+    }
+
     async fn ship_for_ever(&mut self) {
+        while !self.has_outbox() {
+            sleep(PERIOD).await;
+        }
         loop {
             let began = Instant::now();
             let pause = match self.ship_and_tell().await {
@@ -141,7 +152,7 @@ impl Shipper {
 
     async fn ship_the_rest(&mut self) {
         self.gaps.look_now();
-        while !self.is_done() {
+        while self.has_outbox() && !self.is_done() {
             match self.ship_and_tell().await {
                 // The writer may still be at work; it needs a tick.
                 Ok(Shipped::Nothing) => sleep(Duration::from_millis(10)).await,

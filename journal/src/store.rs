@@ -21,8 +21,9 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// Adds the records as rows.
-pub(crate) fn append(transaction: &Transaction<'_>, records: &[CallRecord]) -> rusqlite::Result<()> {
+/// Adds the records as rows, and says how many were there already.
+pub(crate) fn append(transaction: &Transaction<'_>, records: &[CallRecord]) -> rusqlite::Result<u64> {
+    let mut new = 0;
     let mut insert = transaction.prepare_cached(&INSERT)?;
     insert.clear_bindings();
     let mut bound = [const { Value::Null }; COLUMNS.len()];
@@ -35,9 +36,10 @@ pub(crate) fn append(transaction: &Transaction<'_>, records: &[CallRecord]) -> r
                 *bound = value;
             }
         }
-        insert.raw_execute()?;
+        new += insert.raw_execute()?;
     }
-    rollup::mark_sqlite(transaction, records)
+    rollup::mark_sqlite(transaction, records)?;
+    Ok((records.len() - new) as u64)
 }
 
 /// Whether the store holds any row.

@@ -25,6 +25,29 @@ pub(crate) fn is_damage_at_open(error: &Error) -> bool {
     }
 }
 
+/// Whether a file that cannot be opened may be one that can be before long: nobody has to change the configuration for
+/// that.
+pub(crate) fn is_passing(error: &Error, file: &Path) -> bool {
+    match error.sqlite_error_code() {
+        Some(
+            ErrorCode::DiskFull
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked,
+        ) => true,
+        // So it says if a file beside it cannot be made, whatever for.
+        Some(ErrorCode::CannotOpen) => is_volume_full(file),
+        _ => false,
+    }
+}
+
+fn is_volume_full(file: &Path) -> bool {
+    let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty());
+    let volume = rustix::fs::statvfs(directory.unwrap_or(Path::new(".")));
+    // File systems that make inodes as they need them say that there are none.
+    volume.is_ok_and(|volume| volume.f_bavail == 0 || volume.f_files > 0 && volume.f_favail == 0)
+}
+
 /// The error in words, with what helps against it.
 pub(crate) fn advise(error: &Error, file: &Path) -> String {
     let file = file.display();

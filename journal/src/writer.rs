@@ -5,25 +5,28 @@
 //! already has. The queue outlives the process, so that a longer tick loses nothing and saves syncs. The
 //! records stay in the queue until they are durable; the writer's own memory is one segment's worth of them.
 //!
-//! If the file cannot be written (disk full, locked) it tries again with growing pauses, and says so once;
-//! meanwhile the queue absorbs, and then counts what it drops. A file that turns out to be damaged is set aside
+//! If the file cannot be written, or not even be opened (disk full, locked), it tries again with growing pauses, and says
+//! so once; meanwhile the queue absorbs, and then counts what it drops. A file that turns out to be damaged is set aside
 //! and the work goes on in a new one. Beyond the outbox's quota the newest records are dropped and counted.
 //! Nothing that happens here is ever waited for by a request, and nothing here panics on what a disk does.
 
 mod batch;
 mod damage;
+mod ending;
+mod listening;
 mod round;
+mod standing;
 
 use self::{batch::Batch, round::Round};
 use crate::{
-    accounts::LossReason,
     backoff::Backoff,
     chain::chain,
     file::FileError,
     gap::Gaps,
-    inscribe::{Sheet, Target},
+    ground::{GroundError, Site},
+    inscribe::Sheet,
     journal::Shared,
-    lock::FileLock,
+    lock::{Notebook, Noted},
     orders::Order,
     quota::Quota,
     ring::Drain,
@@ -32,17 +35,11 @@ use crate::{
 use mcpmeter_observer::CallRecord;
 use rusqlite::Connection;
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::Ordering,
-        mpsc::{Receiver, RecvTimeoutError},
-    },
-    thread,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering, mpsc::Receiver},
     time::{Duration, Instant},
 };
-use tracing::{error, info, warn};
+use tracing::{error, info};
 use uuid::Uuid;
 
 /// How often the queue is looked at: the longest that a record waits for its transaction.
@@ -55,15 +52,20 @@ pub type OnTaken = Box<dyn FnMut(&[CallRecord]) + Send>;
 
 pub(crate) struct Writer {
     shared: Arc<Shared>,
-    file: PathBuf,
-    connection: Connection,
-    /// The identity of the outbox, in case that a damaged file cannot tell.
-    spool_id: Uuid,
-    target: Target,
+    site: Site,
+    /// Absent as long as the file cannot be opened, and while a damaged one is being replaced.
+    connection: Option<Connection>,
+    /// The identity of the outbox, in case that a damaged file cannot tell; absent until the file was opened.
+    spool_id: Option<Uuid>,
     drain: Drain,
+    /// The queue, as it is noted for the next process.
+    queue: Noted,
+    /// Queues of earlier processes that are still to be written down.
+    left: Vec<Noted>,
+    notebook: Notebook,
     round: Round,
     sheet: Sheet,
-    /// Absent for the store.
+    /// Absent for the store, and as long as the file cannot be opened.
     quota: Option<Quota>,
     /// Whether the outbox has reached its quota.
     is_full: bool,
@@ -79,22 +81,18 @@ pub(crate) struct Writer {
     /// Somebody who read the file, or changed it, found it damaged.
     damaged: Option<String>,
     backoff: Backoff,
-    _lock: Arc<FileLock>,
 }
 
 /// What the writer works with but does not make itself.
 pub(crate) struct Parts {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) file: PathBuf,
-    pub(crate) connection: Connection,
-    pub(crate) spool_id: Uuid,
-    pub(crate) target: Target,
+    pub(crate) site: Site,
     pub(crate) drain: Drain,
-    pub(crate) quota: Option<Quota>,
-    pub(crate) gaps: Gaps,
+    pub(crate) queue: Noted,
+    pub(crate) left: Vec<Noted>,
+    pub(crate) notebook: Notebook,
     pub(crate) orders: Receiver<Order>,
     pub(crate) on_taken: OnTaken,
-    pub(crate) lock: Arc<FileLock>,
 }
 
 /// Why nothing could be written.
@@ -102,24 +100,31 @@ pub(crate) struct Parts {
 enum WriteError {
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
+    #[error("the journal's file cannot be opened")]
+    Ground(#[from] GroundError),
     #[error("the journal's file is damaged, and no new one can be made")]
     File(#[from] FileError),
+    #[error("the journal has no file")]
+    NoFile,
 }
 
 impl Writer {
+    /// A writer that has no file yet; see [`Writer::stand_on`] and [`Writer::wait_for`].
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
             shared: parts.shared,
-            file: parts.file,
-            connection: parts.connection,
-            spool_id: parts.spool_id,
-            target: parts.target,
+            site: parts.site,
+            connection: None,
+            spool_id: None,
             drain: parts.drain,
+            queue: parts.queue,
+            left: parts.left,
+            notebook: parts.notebook,
             round: Round::default(),
             sheet: Sheet::default(),
-            quota: parts.quota,
+            quota: None,
             is_full: false,
-            gaps: parts.gaps,
+            gaps: Gaps::new(),
             orders: parts.orders,
             on_taken: parts.on_taken,
             retired: 0,
@@ -127,8 +132,12 @@ impl Writer {
             replaced: None,
             damaged: None,
             backoff: Backoff::new(),
-            _lock: parts.lock,
         }
+    }
+
+    /// Where what the disk does not take is left for the next process.
+    pub(crate) fn queue_file(&self) -> Option<PathBuf> {
+        self.drain.file().map(Path::to_owned)
     }
 
     /// Works until the journal is closed; returns how many records could not be written.
@@ -158,10 +167,12 @@ impl Writer {
         while let Ok(order) = self.orders.try_recv() {
             self.obey(order);
         }
-        self.round.begin(&mut self.drain);
+        if self.round.begin(&mut self.drain) {
+            self.shared.ledger.note_queued_since(self.drain.oldest(self.round.ranges()));
+        }
         self.gaps.observe(&self.shared.ledger);
         self.shared.notice.begin_disk_work();
-        let written = self.replace_if_damaged().and_then(|()| self.write());
+        let written = self.work_on_disk();
         self.shared.notice.end_disk_work();
         self.failing = written.is_err();
         self.tell(written.as_ref().err());
@@ -177,10 +188,18 @@ impl Writer {
         }
     }
 
+    fn work_on_disk(&mut self) -> Result<(), WriteError> {
+        self.notebook.try_again();
+        self.find_ground()?;
+        self.replace_if_damaged()?;
+        self.write()
+    }
+
     fn tell(&self, error: Option<&WriteError>) {
         let told = match error {
             None => Ok(()),
-            Some(WriteError::Sqlite(error)) => Err(trouble::advise(error, &self.file)),
+            Some(WriteError::Sqlite(error)) => Err(trouble::advise(error, &self.site.file)),
+            Some(WriteError::Ground(error)) => Err(error.advise(&self.site)),
             Some(error) => Err(chain(error)),
         };
         if self.shared.notice.tell_disk(told.clone()) {
@@ -195,15 +214,22 @@ impl Writer {
 
     /// Makes the next batch durable, with everything that goes with it.
     fn write(&mut self) -> Result<(), WriteError> {
+        let mut connection = self.connection.take().ok_or(WriteError::NoFile)?;
+        let result = self.write_to(&mut connection);
+        self.connection = Some(connection);
+        result
+    }
+
+    fn write_to(&mut self, connection: &mut Connection) -> Result<(), WriteError> {
         let retirable = self.shared.retirable();
         let ranges = self.round.batch();
         if ranges.is_empty() && retirable == self.retired && !self.gaps.is_open() {
             return Ok(());
         }
-        self.look_at_quota(ranges.iter().map(|range| range.bytes() as u64).sum())?;
+        self.look_at_quota(ranges.iter().map(|range| range.bytes() as u64).sum(), connection)?;
         let mut batch = Batch {
             ranges: &ranges,
-            target: self.target,
+            target: self.site.target,
             refuse: self.is_full,
             retire: (retirable > self.retired).then_some(retirable),
             drain: &mut self.drain,
@@ -211,22 +237,25 @@ impl Writer {
             on_taken: &mut self.on_taken,
             gaps: &self.gaps,
         };
-        let outcome = batch.write(&mut self.connection).inspect_err(|_| batch.show_all())?;
-        outcome.count(&self.shared.ledger);
+        let outcome = batch.write(connection).inspect_err(|_| batch.show_all())?;
+        outcome.count(&self.shared);
         self.retired = retirable;
         self.gaps.settle();
         for range in &ranges {
             self.drain.settle(range);
         }
         self.round.settle(&ranges);
+        if self.round.is_done() {
+            self.shared.ledger.note_queued_since(None);
+        }
         self.backoff.reset();
         Ok(())
     }
 
     /// Sees whether the outbox may take so many more bytes.
-    fn look_at_quota(&mut self, bytes: u64) -> rusqlite::Result<()> {
+    fn look_at_quota(&mut self, bytes: u64, connection: &Connection) -> rusqlite::Result<()> {
         let Some(quota) = self.quota.as_ref().filter(|_| bytes > 0) else { return Ok(()) };
-        let is_full = quota.is_exceeded_by(bytes, &self.connection)?;
+        let is_full = quota.is_exceeded_by(bytes, connection)?;
         if is_full != self.is_full {
             self.is_full = is_full;
             let max_bytes = quota.max_bytes();
@@ -241,56 +270,5 @@ impl Writer {
             }
         }
         Ok(())
-    }
-
-    /// Carries out what somebody asks for.
-    fn obey(&mut self, order: Order) {
-        match order {
-            Order::Wake => {}
-            Order::Flush(done) => self.round.call_back(done),
-            Order::Work(work) => {
-                let done = catch_unwind(AssertUnwindSafe(|| work(&mut self.connection)));
-                match done {
-                    Ok(Ok(())) => {}
-                    Ok(Err(damage)) => self.damaged = Some(damage),
-                    Err(_) => error!("whoever wanted something of the journal's file panicked"),
-                }
-            }
-        }
-    }
-
-    fn wait(&mut self, pause: Duration) {
-        match self.orders.recv_timeout(pause) {
-            Ok(order) => self.obey(order),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => thread::sleep(pause),
-        }
-    }
-
-    /// Leaves the file tidy, and what the disk did not take where the next process finds it.
-    fn end(mut self) -> u64 {
-        let unwritten = if self.is_drained() { 0 } else { self.shared.ledger.snapshot().queued };
-        if unwritten > 0 {
-            self.give_up(unwritten);
-        } else if let Err(error) = self.drain.delete(&self.connection) {
-            warn!(error = chain(&error), "cannot delete the queue's file");
-        }
-        // Folds the log into the file. A reader may be in the way; then the next process does it.
-        drop(self.connection.execute_batch("pragma wal_checkpoint(truncate)"));
-        unwritten
-    }
-
-    fn give_up(&self, records: u64) {
-        match self.drain.file() {
-            Some(file) => error!(
-                records,
-                file = %file.display(),
-                "the journal's file took nothing to the end: finished calls stay in the queue for the next start"
-            ),
-            None => {
-                self.shared.ledger.count_lost(LossReason::DiskError, records);
-                error!(records, "the journal's file took nothing to the end: finished calls are lost");
-            }
-        }
     }
 }

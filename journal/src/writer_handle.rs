@@ -4,6 +4,7 @@ use crate::{journal::Shared, orders::Order, writer::Writer};
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::Ordering,
@@ -28,19 +29,31 @@ pub struct WriterHandle {
     thread: Option<JoinHandle<u64>>,
     orders: SyncSender<Order>,
     shared: Arc<Shared>,
+    /// The queue's file, if it has one.
+    queue: Option<PathBuf>,
 }
 
 /// Records that the disk did not take until the end. They stay in the queue's file for the next process; where
 /// the queue has no file they are counted as lost.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{records} finished calls could not be written")]
+#[error("{records} finished calls could not be written: {}", Unwritten::fate(.queue.as_deref()))]
 pub struct Unwritten {
     /// How many.
     pub records: u64,
+    /// Where the next process finds them; absent if they are lost.
+    pub queue: Option<PathBuf>,
+}
+
+impl Unwritten {
+    fn fate(queue: Option<&Path>) -> String {
+        let stay = |queue: &Path| format!("they stay in {} for the next start", queue.display());
+        queue.map_or_else(|| "they are lost".to_owned(), stay)
+    }
 }
 
 impl WriterHandle {
     pub(crate) fn start(writer: Writer, orders: SyncSender<Order>, shared: Arc<Shared>) -> io::Result<Self> {
+        let queue = writer.queue_file();
         let notice = Arc::clone(&shared);
         let work = move || {
             catch_unwind(AssertUnwindSafe(|| writer.run())).unwrap_or_else(|_| {
@@ -50,7 +63,7 @@ impl WriterHandle {
             })
         };
         let thread = Builder::new().name("journal-writer".to_owned()).spawn(work)?;
-        Ok(Self { thread: Some(thread), orders, shared })
+        Ok(Self { thread: Some(thread), orders, shared, queue })
     }
 
     /// Blocks until everything that was accepted before is durable; false if the disk did not take it within
@@ -73,15 +86,19 @@ impl WriterHandle {
         let deadline = Instant::now() + 2 * PATIENCE;
         while !thread.is_finished() {
             if Instant::now() >= deadline {
-                return Err(Unwritten { records: self.shared.ledger.snapshot().queued });
+                return Err(self.unwritten(self.shared.ledger.snapshot().queued));
             }
             sleep(LOOK_AGAIN);
         }
         // A thread that panicked has said so; what is in the queue then stays there for the next process.
         match thread.join() {
-            Ok(records) if records > 0 => Err(Unwritten { records }),
+            Ok(records) if records > 0 => Err(self.unwritten(records)),
             _ => Ok(()),
         }
+    }
+
+    fn unwritten(&mut self, records: u64) -> Unwritten {
+        Unwritten { records, queue: self.queue.take() }
     }
 
     fn wake(&self) {
@@ -94,5 +111,46 @@ impl Drop for WriterHandle {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::Release);
         self.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Opened, Options, Retention, open};
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn work_on_the_file_that_the_disk_does_not_answer_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options {
+            sqlite_file: directory.path().join("journal.db"),
+            postgres: None,
+            queue_bytes: 1 << 20,
+            queue_directory: directory.path().to_owned(),
+            outbox_max_bytes: None,
+            retention: Retention::default(),
+            migrate: false,
+        };
+        let Opened { journal, writer, .. } = open(options, Box::new(|_| {})).unwrap();
+        let (release, held) = channel::<()>();
+        let work = move |_: Option<&mut rusqlite::Connection>| {
+            // The disk answers when the test drops the other end.
+            let _ = held.recv();
+            Ok(())
+        };
+        assert!(writer.orders.try_send(Order::Work(Box::new(work))).is_ok());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let wait_for = |ok| {
+            while journal.health().disk.ok != ok {
+                assert!(Instant::now() < deadline, "ok is not {ok}");
+                sleep(LOOK_AGAIN);
+            }
+        };
+        wait_for(false);
+        assert!(journal.health().disk.error.unwrap().contains("has not answered"));
+        drop(release);
+        wait_for(true);
+        writer.close().unwrap();
     }
 }

@@ -73,7 +73,7 @@ impl Lag {
         gauges.show_seconds(
             "log_lag",
             "Age of the oldest finished call that is not in the store; 0 without one",
-            oldest.map_or(0.0, |(_, completed)| age(completed)),
+            behind(oldest.map(|(_, completed)| completed), accounts),
         );
         let Some(seen) = seen.as_ref() else { return };
         let Backlog { bytes, max_bytes, set_aside, .. } = &seen.backlog;
@@ -100,6 +100,11 @@ impl Lag {
     }
 }
 
+/// Seconds since the oldest call was finished that waits for PostgreSQL, or for the disk.
+fn behind(oldest_in_outbox: Option<Timestamp>, accounts: &Accounts) -> f64 {
+    oldest_in_outbox.into_iter().chain(accounts.queued_since).min().map_or(0.0, age)
+}
+
 fn age(since: Timestamp) -> f64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     (now.as_secs_f64() - since.0 as f64 / 1e6).max(0.0)
@@ -118,6 +123,21 @@ fn growth(sizes: &VecDeque<(Instant, u64)>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_that_takes_nothing_is_a_lag_with_and_without_an_outbox() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_micros();
+        let ago = |seconds: i64| Timestamp(i64::try_from(now).expect("before 290,000") - seconds * 1_000_000);
+        let mut accounts = Accounts::default();
+        assert_eq!(behind(None, &accounts), 0.0);
+        accounts.queued_since = Some(ago(60));
+        let lags = [None, Some(ago(10)), Some(ago(3600))].map(|oldest| behind(oldest, &accounts));
+        let expected = [60.0, 60.0, 3600.0];
+        assert!(
+            lags.iter().zip(expected).all(|(lag, least)| (least..least + 30.0).contains(lag)),
+            "{lags:?}"
+        );
+    }
 
     #[test]
     fn growth_is_taken_over_all_looks_and_may_be_negative() {

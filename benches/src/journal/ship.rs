@@ -73,7 +73,10 @@ pub(super) fn fill(
 }
 
 /// Runs the task until the condition holds.
-pub(super) fn run_until(done: impl Fn() -> bool, task: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub(super) fn run_until(
+    mut done: impl FnMut() -> bool,
+    task: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let watch = async {

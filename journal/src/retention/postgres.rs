@@ -28,6 +28,10 @@ const PATIENCE: [Duration; 2] = [Duration::from_millis(50), Duration::from_milli
 /// Steps in one round; more wait for the next.
 const STEPS: usize = 100;
 const DAY_US: i64 = 86_400_000_000;
+/// Whether a day was begun to be compressed and not finished, before that was switched off.
+const HALF_COMPRESSED: &str = "
+    select exists (select from pg_class where relnamespace = 'mcpmeter'::regnamespace and relkind = 'r'
+                                          and relname ~ '^mcp_server_request_log_[0-9]{8}_(old|new)$')";
 /// The version of `schema.sql` that has the functions used here.
 const SINCE_VERSION: &str = "select to_regclass('mcpmeter.mcp_log_gap') is not null";
 
@@ -116,8 +120,13 @@ impl Tables {
         self.look_at_default_partition(connection).await?;
         self.make_partitions_ahead(connection).await?;
         // What is to go need not be compressed first.
-        self.repeat(connection, self.retention.days, Self::drop_a_day).await?;
-        self.repeat(connection, self.retention.compress_after_days, Self::compress_a_little).await?;
+        if self.retention.days > 0 {
+            self.repeat(connection, self.retention.days, Self::drop_a_day).await?;
+        }
+        let compress = self.retention.compress_after_days;
+        if compress > 0 || connection.query_typed_one(HALF_COMPRESSED, &[]).await?.try_get(0)? {
+            self.repeat(connection, compress, Self::compress_a_little).await?;
+        }
         Ok(true)
     }
 
@@ -153,7 +162,7 @@ impl Tables {
         days: u32,
         step: impl AsyncFn(&Transaction<'_>, i32) -> Result<bool, RetentionError>,
     ) -> Result<(), RetentionError> {
-        let Some(days) = i32::try_from(days).ok().filter(|days| *days > 0) else { return Ok(()) };
+        let Ok(days) = i32::try_from(days) else { return Ok(()) };
         for _ in 0..STEPS {
             let transaction = self.begin(connection).await?;
             let more = step(&transaction, days).await?;

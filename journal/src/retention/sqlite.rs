@@ -1,9 +1,8 @@
 //! Retention in the SQLite store, by age and by size.
 //!
 //! The writer deletes between two batches, a few milliseconds' worth at a time, oldest rows first; then it gives
-//! the pages back to the disk, also in small pieces. Rows of a 5-minute bucket go only when its rollup is done.
-//! What remains of a bucket for the moments between two pieces is kept in the rollup already; should a late row
-//! come for it just then, its rows count twice there.
+//! the pages back to the disk, also in small pieces. Rows of a 5-minute bucket go only when its rollup is done, and
+//! then all of them go: what remains between two pieces is known to have been counted (`rollup::leaving`).
 //!
 //! The size is that of the whole file without the pages that lie free in it: rollups, which stay, are part of it.
 
@@ -74,24 +73,30 @@ fn delete_some(
     oldest_kept: Option<Timestamp>,
     max_bytes: u64,
 ) -> rusqlite::Result<bool> {
+    // What was begun is finished, whatever is due by now.
+    let leaving = match rollup::leaving_sqlite(work)? {
+        Some(start) => Some(start),
+        None => let_oldest_go(work, oldest_kept, max_bytes)?,
+    };
+    let Some(start) = leaving else { return Ok(false) };
+    rollup::delete_leaving_sqlite(work, start, PIECE)?;
+    Ok(true)
+}
+
+/// The oldest bucket, if it is due and its cells could be kept.
+fn let_oldest_go(
+    work: &Transaction<'_>,
+    oldest_kept: Option<Timestamp>,
+    max_bytes: u64,
+) -> rusqlite::Result<Option<Timestamp>> {
     let select = format!("select min(created_at) from {TABLE}");
     let oldest: Option<Option<i64>> = work.query_row(&select, [], |row| row.get(0)).optional()?;
-    let Some(oldest) = oldest.flatten().map(Timestamp) else { return Ok(false) };
+    let Some(oldest) = oldest.flatten().map(Timestamp) else { return Ok(None) };
     let bucket = Span::FiveMinutes.start_of(oldest)..Span::FiveMinutes.end_of(oldest);
     let too_old = oldest_kept.is_some_and(|kept| bucket.end <= kept);
     let too_much = max_bytes > 0 && used_bytes(work)? > max_bytes;
-    if !(too_old || too_much) || !rollup::keep_sqlite(work, bucket.clone())? {
-        return Ok(false);
-    }
-    let deleted = work.execute(
-        &format!(
-            "delete from {TABLE} where (created_at, id) in
-             (select created_at, id from {TABLE} where created_at >= ?1 and created_at < ?2
-              order by created_at, id limit ?3)"
-        ),
-        (bucket.start.0, bucket.end.0, PIECE),
-    )?;
-    Ok(deleted > 0)
+    let goes = (too_old || too_much) && rollup::keep_sqlite(work, bucket.clone())?;
+    Ok(goes.then_some(bucket.start))
 }
 
 /// Gives some free pages back, down to a twentieth of the file, which the next rows will want; false if there

@@ -6,9 +6,13 @@
 use super::{
     file::Header,
     frame::Frames,
-    memory::{Consumer, SEGMENT_HEAD, State},
-    positions::{self, Position},
+    memory::{Consumer, SEGMENT_HEAD},
+    positions::{self, Position, Positions},
+    recovery::first_unread,
+    state::State,
 };
+use crate::outbox::decode;
+use mcpmeter_observer::Timestamp;
 use rusqlite::{Connection, Transaction};
 use std::{
     fs, io,
@@ -25,6 +29,8 @@ pub(crate) struct Drain {
     durable: Vec<Position>,
     /// Up to where somebody has seen each segment's records.
     seen: Vec<Position>,
+    /// Segments with what an earlier process has left, until it is known how far that is durable.
+    left: Vec<usize>,
 }
 
 /// Frames of one segment that are not durable yet.
@@ -46,7 +52,44 @@ impl Drain {
     pub(super) fn new(consumer: Consumer, header: Header, file: Option<PathBuf>) -> Self {
         let start = Position { generation: 0, offset: SEGMENT_HEAD };
         let segments = consumer.segments();
-        Self { consumer, header, file, durable: vec![start; segments], seen: vec![start; segments] }
+        let left = Vec::new();
+        Self { consumer, header, file, durable: vec![start; segments], seen: vec![start; segments], left }
+    }
+
+    /// The reader of a ring that an earlier process has left.
+    pub(super) fn of_left(consumer: Consumer, header: Header, file: PathBuf) -> Self {
+        let mut drain = Self::new(consumer, header, Some(file));
+        drain.left = drain.consumer.in_use().collect();
+        for &segment in &drain.left {
+            let State { generation, committed, .. } = drain.consumer.state(segment);
+            // Whoever watched that process has seen it, or could have.
+            drain.seen[segment] = Position { generation, offset: committed };
+        }
+        drain
+    }
+
+    /// What SQLite knows of the ring, if an earlier process has left anything in it.
+    pub(crate) fn known(&self, connection: &Connection) -> rusqlite::Result<Positions> {
+        if self.left.is_empty() { Ok(Positions::new()) } else { positions::read(connection, self.header.id) }
+    }
+
+    /// Learns how far SQLite has what an earlier process left in the ring; says how many records it does not have.
+    pub(crate) fn resume(&mut self, known: &Positions) -> u64 {
+        let mut records = 0;
+        for segment in std::mem::take(&mut self.left) {
+            let state = self.consumer.state(segment);
+            let State { generation, committed, .. } = state;
+            let offset = first_unread(state, known.get(&segment).copied()).min(committed);
+            self.durable[segment] = Position { generation, offset };
+            let mut frames = self.frames(&Range { segment, generation, from: offset, to: committed });
+            records += frames.by_ref().count() as u64 + frames.count_damaged();
+        }
+        records
+    }
+
+    /// Takes nothing any more: what is pending when this returns is the last there will be.
+    pub(crate) fn shut(&mut self) {
+        self.consumer.shut();
     }
 
     /// Where the ring's memory is, if it is a file.
@@ -78,6 +121,13 @@ impl Drain {
         let bytes = self.consumer.committed(range.segment);
         let bytes = bytes.get(range.from - SEGMENT_HEAD..range.to - SEGMENT_HEAD).unwrap_or_default();
         Frames::new(bytes, self.header.seed(range.segment, range.generation))
+    }
+
+    /// When the oldest of the ranges' records was finished; those of one segment are in the order of their ends.
+    pub(crate) fn oldest<'a>(&self, ranges: impl IntoIterator<Item = &'a Range>) -> Option<Timestamp> {
+        let first =
+            |range| self.frames(range).next().and_then(|frame| decode(self.header.format.into(), frame).ok());
+        ranges.into_iter().filter_map(first).map(|record| record.completed_at).min()
     }
 
     /// Whether the range's records were shown to whoever watches, which happens once.
@@ -115,13 +165,18 @@ impl Drain {
         }
     }
 
-    /// Deletes the file of a ring that is drained, and forgets its positions. Whoever still hands over records
-    /// leaves them in memory that ends with the process.
-    pub(crate) fn delete(&self, connection: &Connection) -> io::Result<()> {
+    /// Deletes the file of a ring that was shut and is drained, and forgets its positions.
+    pub(crate) fn delete(&self, connection: Option<&Connection>) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
-        fs::remove_file(file)?;
+        match fs::remove_file(file) {
+            // Somebody has cleared the directory; nothing was in it that is not durable.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         // What is left in the table without the file means nothing, and the next start deletes it.
-        drop(connection.execute("delete from ring where ring_id = ?1", [self.header.id]));
+        if let Some(connection) = connection {
+            drop(connection.execute("delete from ring where ring_id = ?1", [self.header.id]));
+        }
         Ok(())
     }
 }

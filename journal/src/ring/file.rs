@@ -6,12 +6,14 @@
 //! ```
 //!
 //! Little-endian, in a page of its own. A file is used for one life of a process: made with all its blocks when
-//! the journal is opened, found by the next process through the lock file's content, read, and deleted. What
-//! lies under that name but is not ours (another owner, a link, another size) is left alone.
+//! the journal is opened, found by the next process through the lock file's content, read, and deleted. Only where
+//! the disk takes nothing of what was left in it, the next process goes on with the same file, so that there is never
+//! more than one. What lies under that name but is not ours (another owner, a link, another size) is left alone.
 
 use super::{
     frame::Seed,
-    memory::{HEADER_BYTES, Memory, SEGMENT_BYTES, State},
+    memory::{HEADER_BYTES, Memory, SEGMENT_BYTES},
+    state::State,
 };
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use std::{
@@ -114,6 +116,19 @@ pub(crate) fn create(path: &Path, header: Header) -> io::Result<File> {
     }
 }
 
+/// Opens the file that an earlier process left, to go on with it. It has to be whole and of this version's making.
+pub(crate) fn take_over(path: &Path, format: u32) -> Result<(File, Header), RingFileError> {
+    let left = LeftRing::open_with(path, OpenOptions::new().read(true).write(true))?;
+    let LeftRing { file, header } = left.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    let bytes = Memory::bytes(header.segments) as u64;
+    if header.format != format || file.metadata()?.len() != bytes {
+        return Err(RingFileError::BadHeader);
+    }
+    // Whoever has punched holes into it must not make us stumble over a full volume.
+    fallocate(&file, FallocateFlags::empty(), 0, bytes).map_err(io::Error::from)?;
+    Ok((file, header))
+}
+
 fn no_follow() -> i32 {
     // The flags of the C interface are ints.
     OFlags::NOFOLLOW.bits().cast_signed()
@@ -128,7 +143,11 @@ pub(crate) struct LeftRing {
 impl LeftRing {
     /// Opens the file; `None` if there is none.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>, RingFileError> {
-        let file = match OpenOptions::new().read(true).custom_flags(no_follow()).open(path) {
+        Self::open_with(path, OpenOptions::new().read(true))
+    }
+
+    fn open_with(path: &Path, options: &mut OpenOptions) -> Result<Option<Self>, RingFileError> {
+        let file = match options.custom_flags(no_follow()).open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),

@@ -1,12 +1,6 @@
 //! The ring's memory: who may touch which bytes of it. All unsafe code of the ring is in this file.
 //!
-//! A segment begins with its state, one word that is only ever read and written whole:
-//!
-//! ```text
-//! bits 63..17 generation   grows by one at each use of the segment, 0 before the first
-//! bit  16     sealed       its producer writes no more
-//! bits 15..0  committed    frames end here (bytes from the start of the segment; 8 for no frames)
-//! ```
+//! A segment begins with its state, see `state.rs`.
 //!
 //! Three rules keep the memory free of races; the types enforce them:
 //!
@@ -15,16 +9,20 @@
 //! * Bytes before `committed` never change until the segment is freed; everyone may read them.
 //! * Freeing takes the [`Consumer`] mutably, of which there is one, and all slices to read borrow from it.
 //!
+//! A producer exchanges the word for the next instead of storing it: so the consumer can end it all ([`Consumer::shut`]),
+//! and after that certainly nothing is committed any more.
+//!
 //! Nothing here may look at what the bytes mean. That no other program writes to the memory is assumed: the
 //! file belongs to this user alone (mode 0600), and the journal's lock keeps a second mcpmeter away.
 
+use super::state::State;
 use memmap2::{MmapOptions, MmapRaw};
 use std::{
     fs::File,
     io, slice,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -36,39 +34,6 @@ pub(crate) const SEGMENT_HEAD: usize = 8;
 /// Bytes before the first segment: the file's header, see [`super::file`].
 pub(crate) const HEADER_BYTES: usize = 4096;
 
-/// What a segment's first word says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct State {
-    pub(crate) generation: u64,
-    pub(crate) sealed: bool,
-    /// The end of the frames, from the start of the segment.
-    pub(crate) committed: usize,
-}
-
-impl State {
-    const SEALED: u64 = 1 << 16;
-
-    /// The state in a word. A damaged word gives a state all the same; its end is then held within the segment.
-    pub(crate) fn from_word(word: u64) -> Self {
-        let committed = (word & (Self::SEALED - 1)) as usize;
-        Self {
-            generation: word >> 17,
-            sealed: word & Self::SEALED != 0,
-            committed: committed.clamp(SEGMENT_HEAD, SEGMENT_BYTES),
-        }
-    }
-
-    pub(crate) const fn word(self) -> u64 {
-        let sealed = if self.sealed { Self::SEALED } else { 0 };
-        self.generation << 17 | sealed | self.committed as u64
-    }
-
-    /// A segment of that generation without frames.
-    const fn empty(generation: u64) -> Self {
-        Self { generation, sealed: false, committed: SEGMENT_HEAD }
-    }
-}
-
 /// The mapped segments and the set of those that are free.
 pub(crate) struct Memory {
     map: MmapRaw,
@@ -77,6 +42,8 @@ pub(crate) struct Memory {
     segments: usize,
     /// A bit for each segment, set while it is free.
     free: Vec<AtomicU64>,
+    /// Nothing is taken any more.
+    shut: AtomicBool,
 }
 
 impl Memory {
@@ -84,6 +51,21 @@ impl Memory {
     pub(crate) fn of_file(file: File, segments: usize) -> io::Result<Self> {
         let map = MmapOptions::new().len(Self::bytes(segments)).map_raw(&file)?;
         Ok(Self { _file: Some(file), ..Self::new(map, segments) })
+    }
+
+    /// Maps the file of a process that has ended. What is committed there is sealed, and is in use until it is freed.
+    pub(crate) fn of_left(file: File, segments: usize) -> io::Result<Self> {
+        let memory = Self::of_file(file, segments)?;
+        for segment in 0..segments {
+            let word = memory.state(segment);
+            let state = State::from_word(word.load(Ordering::Relaxed));
+            let is_free = state.committed == SEGMENT_HEAD;
+            word.store(State { sealed: !is_free, ..state }.word(), Ordering::Relaxed);
+            if !is_free {
+                memory.free[segment / 64].fetch_and(!(1 << (segment % 64)), Ordering::Relaxed);
+            }
+        }
+        Ok(memory)
     }
 
     /// Memory of the same layout that ends with the process.
@@ -102,7 +84,7 @@ impl Memory {
             let bits = (segments - word * 64).min(64);
             AtomicU64::new(if bits == 64 { u64::MAX } else { (1 << bits) - 1 })
         });
-        Self { free: free.collect(), map, _file: None, segments }
+        Self { free: free.collect(), map, _file: None, segments, shut: AtomicBool::new(false) }
     }
 
     fn segment(&self, segment: usize) -> *mut u8 {
@@ -120,6 +102,11 @@ impl Memory {
         }
     }
 
+    /// Whether nothing is taken any more, see [`Consumer::shut`].
+    pub(crate) fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::Acquire)
+    }
+
     /// Takes the free segment with the lowest number, so that a quiet process keeps to the same few pages.
     /// `None` if there is none.
     pub(crate) fn open(self: &Arc<Self>) -> Option<OpenSegment> {
@@ -130,10 +117,8 @@ impl Memory {
                 // Acquires what the consumer did before it freed the segment.
                 bits = free.fetch_and(!bit, Ordering::Acquire);
                 if bits & bit != 0 {
-                    return Some(OpenSegment::new(
-                        Arc::clone(self),
-                        word * 64 + bit.trailing_zeros() as usize,
-                    ));
+                    let segment = word * 64 + bit.trailing_zeros() as usize;
+                    return OpenSegment::new(Arc::clone(self), segment);
                 }
             }
         }
@@ -158,10 +143,12 @@ pub(crate) struct OpenSegment {
 }
 
 impl OpenSegment {
-    fn new(memory: Arc<Memory>, segment: usize) -> Self {
-        let generation = State::from_word(memory.state(segment).load(Ordering::Relaxed)).generation + 1;
-        memory.state(segment).store(State::empty(generation).word(), Ordering::Release);
-        Self { memory, segment, generation, committed: SEGMENT_HEAD }
+    /// The free segment's next generation; `None` if the ring was shut in between.
+    fn new(memory: Arc<Memory>, segment: usize) -> Option<Self> {
+        let word = memory.state(segment).load(Ordering::Relaxed);
+        let State { generation, sealed, .. } = State::from_word(word);
+        let new = Self { memory, segment, generation: generation + 1, committed: SEGMENT_HEAD };
+        (!sealed && new.exchange(word, new.state(false))).then_some(new)
     }
 
     pub(crate) const fn number(&self) -> usize {
@@ -190,21 +177,29 @@ impl OpenSegment {
         }
     }
 
-    /// Makes the first `bytes` of the rest part of what is committed: from here on they survive the process.
-    pub(crate) fn commit(&mut self, bytes: usize) {
+    /// Makes the first `bytes` of the rest part of what is committed: from here on they survive the process. False,
+    /// and they do not, if the ring was shut.
+    #[must_use]
+    pub(crate) fn commit(&mut self, bytes: usize) -> bool {
+        let before = self.state(false);
+        assert!(self.committed + bytes <= SEGMENT_BYTES, "more is committed than there was room for");
         self.committed += bytes;
-        assert!(self.committed <= SEGMENT_BYTES, "more is committed than there was room for");
-        self.store(false);
+        self.exchange(before.word(), self.state(false))
     }
 
     /// Gives the segment up to the consumer, which frees it once it is read.
     pub(crate) fn seal(self) {
-        self.store(true);
+        // If the ring was shut it is sealed already.
+        self.exchange(self.state(false).word(), self.state(true));
     }
 
-    fn store(&self, sealed: bool) {
-        let state = State { generation: self.generation, sealed, committed: self.committed };
-        self.memory.state(self.segment).store(state.word(), Ordering::Release);
+    const fn state(&self, sealed: bool) -> State {
+        State { generation: self.generation, sealed, committed: self.committed }
+    }
+
+    fn exchange(&self, word: u64, state: State) -> bool {
+        let place = self.memory.state(self.segment);
+        place.compare_exchange(word, state.word(), Ordering::Release, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -253,10 +248,23 @@ impl Consumer {
         }
     }
 
-    /// Makes the segment free again; false, and nothing happens, if its producer has not sealed it.
+    /// Takes nothing any more: what is committed when this returns is all that ever will be.
+    pub(crate) fn shut(&mut self) {
+        self.memory.shut.store(true, Ordering::Release);
+        for free in &self.memory.free {
+            free.store(0, Ordering::Relaxed);
+        }
+        // Whoever is writing, or is taking a segment, finds another word than it expects.
+        for segment in 0..self.segments() {
+            self.memory.state(segment).fetch_or(State::SEALED, Ordering::AcqRel);
+        }
+    }
+
+    /// Makes the segment free again; false, and nothing happens, if its producer has not sealed it, or if the ring
+    /// was shut.
     pub(crate) fn free(&mut self, segment: usize) -> bool {
         let state = self.state(segment);
-        if !state.sealed {
+        if !state.sealed || self.memory.is_shut() {
             return false;
         }
         // Without frames, for whoever finds this file without the SQLite file that knows what was read.
@@ -294,21 +302,11 @@ mod tests {
         let mut segment = memory.open().unwrap();
         segment.rest()[..5].copy_from_slice(b"hello");
         assert_eq!(consumer.committed(0), b"");
-        segment.commit(3);
+        assert!(segment.commit(3));
         assert_eq!(consumer.committed(0), b"hel");
         let rest = segment.rest().len();
-        segment.commit(rest);
+        assert!(segment.commit(rest));
         assert_eq!(consumer.committed(0).len(), SEGMENT_BYTES - SEGMENT_HEAD);
         assert!(segment.rest().is_empty());
-    }
-
-    #[test]
-    fn any_word_is_a_state_within_the_segment() {
-        for word in [0, 1, u64::MAX, 0x1_ffff, 0xdead_beef_dead_beef] {
-            let state = State::from_word(word);
-            assert!((SEGMENT_HEAD..=SEGMENT_BYTES).contains(&state.committed));
-        }
-        let state = State { generation: 1 << 40, sealed: true, committed: SEGMENT_BYTES };
-        assert_eq!(State::from_word(state.word()), state);
     }
 }

@@ -4,8 +4,9 @@
 use super::{
     file::LeftRing,
     frame::{Frames, Seed},
-    memory::{SEGMENT_HEAD, State},
+    memory::SEGMENT_HEAD,
     positions::{self, Position, Positions},
+    state::State,
 };
 use rusqlite::{Connection, Transaction};
 use std::io;
@@ -55,7 +56,7 @@ impl LeftRing {
 }
 
 /// Where the frames begin that are not durable.
-fn first_unread(state: State, known: Option<Position>) -> usize {
+pub(super) fn first_unread(state: State, known: Option<Position>) -> usize {
     match known {
         Some(known) if known.generation > state.generation => state.committed,
         Some(known) if known.generation == state.generation => known.offset.max(SEGMENT_HEAD),

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    accounts::Opening,
     inscribe::{Sheet, Target, inscribe},
+    lock::Noted,
     outbox, recover, sqlite,
 };
 use mcpmeter_observer::{CallId, Identity, Method, Timestamp};
@@ -51,7 +51,10 @@ impl Bench {
     }
 
     fn recover(&mut self, path: &Path) -> recover::Recovered {
-        recover::recover(&mut self.connection, &[path.to_owned()], Target::Outbox).unwrap()
+        let noted = [Noted::made(path.to_owned())];
+        let recovered = recover::recover(&mut self.connection, &noted, Target::Outbox).unwrap();
+        recover::delete(&recovered.emptied);
+        recovered
     }
 }
 
@@ -149,7 +152,7 @@ fn neither_bytes_that_a_user_chose_nor_an_earlier_life_pass_for_a_frame() {
     ring.put(&record(9, "the only one of this life")).unwrap();
     // All bytes of the segment are said to be committed, those of the earlier lives too.
     let file = File::options().read(true).write(true).open(&path).unwrap();
-    let state = memory::State { generation: 4, sealed: false, committed: SEGMENT_BYTES };
+    let state = state::State { generation: 4, sealed: false, committed: SEGMENT_BYTES };
     file.write_all_at(&state.word().to_le_bytes(), memory::HEADER_BYTES as u64).unwrap();
     drop((ring, drain));
     let recovered = bench.recover(&path);
@@ -158,9 +161,29 @@ fn neither_bytes_that_a_user_chose_nor_an_earlier_life_pass_for_a_frame() {
     assert_eq!(bench.outbox()[before..], [9]);
 }
 
-/// One random life of a process: producers, a writer, and a kill.
-fn live_and_die(bench: &mut Bench, next: &mut u64, accepted: &mut BTreeSet<u64>, random: &mut fastrand::Rng) {
-    let (path, Made { ring, mut drain }) = bench.ring(random.usize(4..9));
+/// One random life of a process: producers, a writer, and a kill. It begins with a new ring, or goes on with the one
+/// that is there.
+fn live_and_die(
+    bench: &mut Bench,
+    left: Option<PathBuf>,
+    next: &mut u64,
+    accepted: &mut BTreeSet<u64>,
+    random: &mut fastrand::Rng,
+) -> PathBuf {
+    let (path, Made { ring, mut drain }) = match left {
+        None => bench.ring(random.usize(4..9)),
+        Some(path) => {
+            let mut made = take_over(&path).unwrap();
+            // New records may come before SQLite has been asked.
+            let early = made.ring.put(&record(*next, "early")).is_ok().then_some(*next);
+            *next += 1;
+            let known = made.drain.known(&bench.connection).unwrap();
+            let found = made.drain.resume(&known) as usize;
+            assert_eq!(found, accepted.len() - bench.outbox().len(), "the new one is not from before");
+            accepted.extend(early);
+            (path, made)
+        }
+    };
     let producers: Vec<_> = (0..random.usize(1..4)).map(|_| another(&ring)).collect();
     let text = "x".repeat(random.usize(0..3_000));
     for _ in 0..random.usize(0..40) {
@@ -187,13 +210,8 @@ fn live_and_die(bench: &mut Bench, next: &mut u64, accepted: &mut BTreeSet<u64>,
             }
         }
     }
-    let found = fs::read(&path).unwrap();
     drop((ring, producers, drain));
-    bench.recover(&path);
-    assert!(!path.exists());
-    // Killed between the recovery's COMMIT and the deletion: nothing is found twice.
-    fs::write(&path, found).unwrap();
-    assert_eq!(bench.recover(&path).records, 0);
+    path
 }
 
 #[test]
@@ -202,12 +220,84 @@ fn whatever_is_killed_when_every_accepted_record_is_found_once() {
         let mut random = fastrand::Rng::with_seed(seed);
         let (mut bench, mut next, mut accepted) = (Bench::new(), 0, BTreeSet::new());
         for _ in 0..4 {
-            live_and_die(&mut bench, &mut next, &mut accepted, &mut random);
+            let mut path = live_and_die(&mut bench, None, &mut next, &mut accepted, &mut random);
+            // Lives that begin while the disk takes nothing.
+            for _ in 0..random.u8(..3) {
+                path = live_and_die(&mut bench, Some(path), &mut next, &mut accepted, &mut random);
+            }
+            let found = fs::read(&path).unwrap();
+            bench.recover(&path);
+            assert!(!path.exists());
+            // Killed between the recovery's COMMIT and the deletion: nothing is found twice.
+            fs::write(&path, found).unwrap();
+            assert_eq!(bench.recover(&path).records, 0);
             let found = bench.outbox();
             assert_eq!(found.len(), accepted.len(), "seed {seed}");
             assert!(found.into_iter().collect::<BTreeSet<_>>() == accepted, "seed {seed}");
         }
     }
+}
+
+#[test]
+fn a_ring_that_is_shut_takes_nothing_more_from_anybody_and_keeps_what_it_has() {
+    let (memory, consumer) = Consumer::of(Memory::anonymous(64).unwrap());
+    let header = Header::new(FORMAT, 64);
+    let ring = Ring { memory, header, held: ThreadLocal::new() };
+    let mut drain = Drain::new(consumer, header, None);
+    let ledger = Ledger::new(false);
+    // Some are in the middle of a segment, some take one just then, some come afterwards.
+    thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let (ring, ledger) = (&ring, &ledger);
+            scope.spawn(move || {
+                let mut number = thread << 32;
+                while ledger.lost(LossReason::Closed) < 100 {
+                    ring.accept(&record(number, &"x".repeat(3_000)), ledger);
+                    number += 1;
+                }
+            });
+        }
+        while ledger.lost(LossReason::QueueFull) == 0 && ledger.snapshot().finished < 300 {
+            thread::yield_now();
+        }
+        drain.shut();
+        let count = |drain: &mut Drain| {
+            drain.pending().iter().map(|range| drain.frames(range).count() as u64).sum::<u64>()
+        };
+        let taken = count(&mut drain);
+        while ledger.lost(LossReason::Closed) < 100 {
+            thread::yield_now();
+        }
+        assert_eq!(count(&mut drain), taken, "nothing has come in");
+        let ranges = drain.pending();
+        ranges.iter().for_each(|range| drain.settle(range));
+        assert!(drain.pending().is_empty());
+        ring.accept(&record(1, "late"), &ledger);
+        assert!(drain.pending().is_empty(), "a segment that is written down is not taken again");
+        ledger.count_written(taken, 0);
+    });
+    let accounts = ledger.snapshot();
+    assert_eq!((accounts.queued, accounts.balance()), (0, true), "{accounts:?}");
+}
+
+#[test]
+fn only_a_whole_ring_of_our_own_making_is_gone_on_with() {
+    let bench = Bench::new();
+    let (path, made) = bench.ring(4);
+    assert!(matches!(take_over(&path), Err(RingFileError::InUse)));
+    made.ring.put(&record(1, "x")).unwrap();
+    drop(made);
+    let whole = fs::read(&path).unwrap();
+    for cut in [0, 100, memory::HEADER_BYTES, whole.len() - 1] {
+        fs::write(&path, &whole[..cut]).unwrap();
+        assert!(take_over(&path).is_err(), "{cut} bytes: to touch what is missing would be fatal");
+    }
+    let other = Header::new(FORMAT + 1, 4);
+    fs::remove_file(&path).unwrap();
+    drop(file::create(&path, other).unwrap());
+    assert!(matches!(take_over(&path), Err(RingFileError::BadHeader)));
+    fs::write(&path, &whole).unwrap();
+    assert!(take_over(&path).is_ok());
 }
 
 #[test]
@@ -218,7 +308,7 @@ fn eight_threads_and_a_writer_lose_nothing_and_keep_each_threads_order() {
     let header = Header::new(FORMAT, 64);
     let ring = Ring { memory, header, held: ThreadLocal::new() };
     let mut drain = Drain::new(consumer, header, None);
-    let ledger = Ledger::new(false, Opening::default());
+    let ledger = Ledger::new(false);
     let mut seen = vec![0_u64; 0];
     thread::scope(|scope| {
         for thread in 0..THREADS {
@@ -253,7 +343,7 @@ fn a_record_larger_than_a_segment_is_lost_and_counted_and_harms_no_other() {
     let header = Header::new(FORMAT, 4);
     let ring = Ring { memory, header, held: ThreadLocal::new() };
     let mut drain = Drain::new(consumer, header, None);
-    let ledger = Ledger::new(false, Opening::default());
+    let ledger = Ledger::new(false);
     for (number, bytes) in [(0, 10), (1, SEGMENT_BYTES), (2, 20_000_000), (3, 30_000), (4, 10)] {
         ring.accept(&record(number, &"x".repeat(bytes)), &ledger);
     }

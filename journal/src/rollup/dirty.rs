@@ -6,7 +6,7 @@
 //! between is thus never forgotten. In PostgreSQL every outbox marks for itself: a mark that all shared would
 //! make every proxy wait for the commit of every other one, and for one that has vanished in the middle.
 
-use super::bucket::Span;
+use super::{bucket::Span, leaving};
 use crate::{columns::Kind, value::Value};
 use deadpool_postgres::Transaction as PostgresTransaction;
 use mcpmeter_observer::{CallRecord, Timestamp};
@@ -37,7 +37,8 @@ fn buckets_of<R: Borrow<CallRecord>>(records: &[R]) -> Vec<Timestamp> {
     starts
 }
 
-/// Marks the buckets of rows that this transaction stores in PostgreSQL.
+/// Marks the buckets of rows that this transaction stores in PostgreSQL, unless one of them went to the default
+/// partition because that of its day was dropped a moment ago: then it fails, and the next attempt makes the partition.
 pub(crate) async fn mark_postgres(
     transaction: &PostgresTransaction<'_>,
     spool_id: Uuid,
@@ -48,7 +49,7 @@ pub(crate) async fn mark_postgres(
         return Ok(());
     }
     let mark = "insert into mcpmeter.rollup_dirty (bucket_start, spool_id)
-                select bucket_start, $2 from unnest($1) as bucket_start
+                select bucket_start, $2 from mcpmeter.refuse_strays($1) cross join unnest($1) as bucket_start
                 on conflict (bucket_start, spool_id)
                 do update set version = rollup_dirty.version + 1, marked_at = clock_timestamp()";
     let spool_id = Value::Uuid(spool_id);
@@ -70,7 +71,7 @@ pub(crate) fn mark_sqlite(
     for start in starts {
         mark.execute((start.0, now().0))?;
     }
-    Ok(())
+    leaving::note_late(transaction, records)
 }
 
 /// The wall clock, as far as marks need it: a clock that is set back or forth makes a bucket's turn come

@@ -3,7 +3,8 @@
 //! Order of work, in the transaction that deletes the rows (PostgreSQL: after locking the partition against
 //! writers, so that no row comes in between): keep, then delete. `false` means that some bucket of the range is
 //! still to be rolled up, or somebody is at it: try again in the next round. A range must not cut a bucket of 5
-//! minutes in two, or the calls of its remaining rows would be counted twice once one more comes.
+//! minutes in two, or the calls of its remaining rows would be counted twice once one more comes; where deleting
+//! takes more than one transaction, `leaving` tells the two apart.
 //!
 //! 5-minute cells of tools stay. Those of usage are as many as there are users, so where all rows are gone they
 //! are deleted, and the cells of their hours kept in their place: in PostgreSQL with the day, in SQLite, whose
@@ -12,6 +13,7 @@
 use super::{
     bucket::Span,
     dirty::now,
+    leaving,
     postgres::lead,
     tables::{Subject, name},
 };
@@ -44,7 +46,8 @@ pub(crate) async fn keep_postgres(
     Ok(true)
 }
 
-/// Keeps the cells of SQLite rows that were created in the range and are to be deleted. Older rows are gone.
+/// Keeps the cells of SQLite rows that were created in the range, a bucket of 5 minutes, which from now on is leaving
+/// (`leaving`). Older rows are gone.
 pub(crate) fn keep_sqlite(
     transaction: &SqliteTransaction<'_>,
     range: Range<Timestamp>,
@@ -66,6 +69,7 @@ pub(crate) fn keep_sqlite(
         let delete = format!("delete from {shortest} where bucket_start >= ?1 and bucket_start < ?2");
         transaction.prepare_cached(&delete)?.execute((hour.start.0, hour.end.0))?;
     }
+    leaving::begin(transaction, range.start)?;
     Ok(true)
 }
 

@@ -3,9 +3,9 @@
 //! 1. The lock of the leader, `pg_try_advisory_xact_lock`: who does not get it has nothing to do. It ends with
 //!    the transaction, also when the leader dies, and is safe behind PgBouncer.
 //! 2. The marks of buckets that are closed and quiet, with their versions.
-//! 3. The cells of those buckets anew from the rows; then of the hours and days that hold them, from the cells
-//!    of the next shorter span. Each statement sees what was committed before it, hence every row whose mark
-//!    was seen in step 2.
+//! 3. The cells of those buckets anew from the rows, all in one statement (`statement`); then of the hours and days
+//!    that hold them, from the cells of the next shorter span. Each statement sees what was committed before it,
+//!    hence every row whose mark was seen in step 2.
 //! 4. The marks that nobody has renewed are deleted. One that a shipper holds at this moment is left alone: its
 //!    bucket will be made again.
 //!
@@ -14,26 +14,23 @@
 
 use super::{
     bucket::{Span, containing},
-    sums::CPU_LIMIT_MS,
-    tables::{self, FRACTIONS, Subject, columns, join, whole_numbers},
+    pace::Pace,
+    statement,
+    tables::Subject,
 };
-use crate::{
-    columns::{Kind, TABLE},
-    postgres::discard,
-    value::Value,
-};
+use crate::{columns::Kind, postgres::discard, value::Value};
 use deadpool_postgres::{Pool, Transaction};
-use mcpmeter_observer::{Status, Timestamp};
-use std::time::Duration;
+use mcpmeter_observer::Timestamp;
+use std::time::{Duration, Instant};
 use tokio_postgres::{error::SqlState, types::Type};
 
 /// The leader's lock: "mcprolls" in ASCII.
 const LEADER: i64 = i64::from_be_bytes(*b"mcprolls");
-/// How many buckets one transaction takes: an hour's.
-const BUCKETS: u32 = 12;
 /// A bucket of a hundred thousand calls a second takes minutes. A leader that vanishes gives the lock up soon.
+/// PostgreSQL guesses that a bucket is a ninth of everything, and would spend seconds on machine code for that.
 const SETTINGS: &str = "
     set local statement_timeout = '10min';
+    set local jit = off;
     set local idle_in_transaction_session_timeout = '60s';
     set local tcp_keepalives_idle = 30;
     set local tcp_keepalives_interval = 10;
@@ -64,21 +61,39 @@ impl PostgresRollupError {
     }
 }
 
-/// Rolls up some of the buckets that are ready and says how many; 0 if somebody else is at it.
-pub(super) async fn roll_up(pool: &Pool, quiet: Duration) -> Result<usize, PostgresRollupError> {
-    let mut connection = pool.get().await?;
-    let done = async {
-        let transaction = connection.transaction().await?;
-        transaction.batch_execute(SETTINGS).await?;
-        let done = if lead(&transaction).await? { roll_up_ready(&transaction, quiet).await? } else { 0 };
-        transaction.commit().await?;
-        Ok(done)
+/// PostgreSQL, as far as rollups need it.
+pub(super) struct PostgresStore {
+    pool: Pool,
+    pace: Pace,
+}
+
+impl PostgresStore {
+    pub(super) const fn new(pool: Pool) -> Self {
+        Self { pool, pace: Pace::new() }
     }
-    .await;
-    if done.is_err() {
-        discard(connection);
+
+    /// Rolls up some of the buckets that are ready and says how many; 0 if somebody else is at it.
+    pub(super) async fn roll_up(&mut self, quiet: Duration) -> Result<usize, PostgresRollupError> {
+        let mut connection = self.pool.get().await?;
+        let (began, most) = (Instant::now(), self.pace.buckets());
+        let done = async {
+            let transaction = connection.transaction().await?;
+            transaction.batch_execute(SETTINGS).await?;
+            let done =
+                if lead(&transaction).await? { roll_up_ready(&transaction, quiet, most).await? } else { 0 };
+            transaction.commit().await?;
+            Ok(done)
+        }
+        .await;
+        match &done {
+            Ok(buckets) => self.pace.took(*buckets, began.elapsed()),
+            Err(_) => {
+                self.pace.fall_back();
+                discard(connection);
+            }
+        }
+        done
     }
-    done
 }
 
 /// Tries to be the leader until the end of the transaction.
@@ -91,15 +106,11 @@ pub(super) async fn lead(transaction: &Transaction<'_>) -> Result<bool, tokio_po
 async fn roll_up_ready(
     transaction: &Transaction<'_>,
     quiet: Duration,
+    most: u32,
 ) -> Result<usize, tokio_postgres::Error> {
-    let marks = Marks::of(transaction, &ready(transaction, quiet).await?).await?;
-    for start in &marks.buckets {
-        renew(transaction, Span::FiveMinutes, *start).await?;
-    }
-    for span in [Span::Hour, Span::Day] {
-        for start in containing(span, &marks.buckets) {
-            renew(transaction, span, start).await?;
-        }
+    let marks = Marks::of(transaction, &ready(transaction, quiet, most).await?).await?;
+    for span in Span::ALL {
+        renew(transaction, span, &containing(span, &marks.buckets)).await?;
     }
     marks.delete(transaction).await?;
     Ok(marks.buckets.len())
@@ -109,13 +120,14 @@ async fn roll_up_ready(
 async fn ready(
     transaction: &Transaction<'_>,
     quiet: Duration,
+    most: u32,
 ) -> Result<Vec<Value<'static>>, tokio_postgres::Error> {
     // A mark from the future is one of a clock that was set back since.
     let select = format!(
         "select bucket_start from mcpmeter.rollup_dirty group by bucket_start
          having bucket_start <= now() - interval '5 minutes'
             and (max(marked_at) <= now() - $1 * interval '1 second' or max(marked_at) > now() + interval '1 minute')
-         order by bucket_start desc limit {BUCKETS}"
+         order by bucket_start desc limit {most}"
     );
     let quiet = Value::Float(quiet.as_secs_f64());
     let rows = transaction.query_typed(&select, &[(&quiet, Kind::Double.postgres_type())]).await?;
@@ -163,103 +175,32 @@ impl Marks {
     }
 }
 
-/// Makes the cells of a bucket anew.
+/// Makes the cells of the buckets, which begin at these instants in their order, anew.
 async fn renew(
     transaction: &Transaction<'_>,
     span: Span,
-    start: Timestamp,
+    starts: &[Timestamp],
 ) -> Result<(), tokio_postgres::Error> {
-    let timestamp = Kind::Timestamp.postgres_type();
-    let (from, to) = (Value::Time(start), Value::Time(span.end_of(start)));
-    let range = [(&from as _, timestamp.clone()), (&to as _, timestamp)];
+    let [Some(first), Some(last)] = [starts.first(), starts.last()] else { return Ok(()) };
+    let (timestamp, timestamps) = (Kind::Timestamp.postgres_type(), Type::TIMESTAMPTZ_ARRAY);
+    let (from, to) = (Value::Time(*first), Value::Time(span.end_of(*last)));
+    let [begin, end] = instants(span, starts);
+    let buckets = [
+        (&begin as _, timestamps.clone()),
+        (&end as _, timestamps),
+        (&from as _, timestamp.clone()),
+        (&to as _, timestamp),
+    ];
     for subject in Subject::ALL {
-        let table = tables::name(span, subject);
-        let delete = format!("delete from mcpmeter.{table} where bucket_start = $1 and kept_at is null");
-        transaction.execute_typed(&delete, &range[..1]).await?;
-        let cells = match span.lower() {
-            None => cells_of_rows(subject, "created_at >= $1 and created_at < $2"),
-            Some(lower) => cells_of_cells(lower, subject),
-        };
-        let columns = columns(subject);
-        let insert = format!("insert into mcpmeter.{table} ({columns}) {cells}");
-        transaction.execute_typed(&insert, &range).await?;
+        transaction.execute_typed(&statement::delete(span, subject), &buckets[..1]).await?;
+        transaction.execute_typed(&statement::insert(span, subject), &buckets).await?;
     }
     Ok(())
 }
 
-/// The cells, in the tables' columns, of the rows that meet the condition, all of which belong to the bucket
-/// that begins at `$1`.
-pub(super) fn cells_of_rows(subject: Subject, condition: &str) -> String {
-    let keys = subject.keys();
-    let statuses = join(
-        Status::ALL.iter().map(|status| format!("count(*) filter (where status = '{status}') as {status}")),
-    );
-    added_up(
-        subject,
-        &format!(
-            "select {keys}, latency_bucket, count(*) as latency_count, count(*) as calls, {statuses},
-                    sum(input_bytes) as input_bytes, sum(output_bytes) as output_bytes,
-                    count(cpu_ms) as cpu_calls,
-                    coalesce(sum(least(greatest(cpu_ms, 0), {CPU_LIMIT_MS})), 0) as cpu_ms,
-                    sum(duration_ms) as duration_ms
-             from mcpmeter.{TABLE} where {condition} group by {keys}, latency_bucket"
-        ),
-    )
-}
-
-/// The cells of a longer bucket, from `$1` to `$2`, of all cells of the shorter ones.
-fn cells_of_cells(lower: Span, subject: Subject) -> String {
-    let (keys, table) = (subject.keys(), tables::name(lower, subject));
-    let here = format!("mcpmeter.{table} as cell");
-    let range = "bucket_start >= $1 and bucket_start < $2";
-    let columns = |of: &str| join(subject.dimensions().iter().map(|key| format!("{of}.{}", key.column())));
-    let numbers = added_numbers();
-    // `is not distinct from` in a form that PostgreSQL can hash: null is a value here.
-    let same = subject.dimensions().iter().map(|key| {
-        let key = key.column();
-        format!(
-            "(sums.{key} is null) = (histogram.{key} is null)
-                 and coalesce(sums.{key}, '') = coalesce(histogram.{key}, '')"
-        )
-    });
-    let same = same.collect::<Vec<_>>().join(" and ");
-    let measures = join(whole_numbers().chain(FRACTIONS).map(str::to_owned));
-    let arrays = arrays();
-    format!(
-        "select $1::timestamptz as bucket_start, null::timestamptz as kept_at, {}, {measures},
-                latency_buckets, latency_counts
-         from (select {keys}, {numbers} from {here} where {range} group by {keys}) as sums
-         join (select {keys}, {arrays}
-               from (select {keys}, latency_bucket, sum(latency_count) as latency_count
-                     from {here}, unnest(latency_buckets, latency_counts) as pair (latency_bucket, latency_count)
-                     where {range} group by {keys}, latency_bucket) as counted
-               group by {keys}) as histogram
-           on {same}",
-        columns("sums")
-    )
-}
-
-/// Cells of a statement that gives a row per latency bucket.
-fn added_up(subject: Subject, counted: &str) -> String {
-    let (keys, numbers, arrays) = (subject.keys(), added_numbers(), arrays());
-    format!(
-        "select $1::timestamptz as bucket_start, null::timestamptz as kept_at, {keys}, {numbers}, {arrays}
-         from ({counted}) as counted group by {keys}"
-    )
-}
-
-/// Sums that stay within what the columns can hold.
-fn added_numbers() -> String {
-    let whole =
-        whole_numbers().map(|column| format!("least(sum({column}), {})::bigint as {column}", i64::MAX));
-    join(whole.chain(FRACTIONS.iter().map(|column| format!("sum({column}) as {column}"))))
-}
-
-/// The histogram of rows that each count for a latency bucket.
-fn arrays() -> String {
-    format!(
-        "array_agg(latency_bucket order by latency_bucket) as latency_buckets,
-         array_agg(least(latency_count, {})::integer order by latency_bucket) as latency_counts",
-        i32::MAX
-    )
+/// When the buckets begin and when they end: the arrays that the statements take them from.
+pub(super) fn instants(span: Span, starts: &[Timestamp]) -> [Vec<Value<'static>>; 2] {
+    let begin = starts.iter().map(|start| Value::Time(*start)).collect();
+    let end = starts.iter().map(|start| Value::Time(span.end_of(*start))).collect();
+    [begin, end]
 }

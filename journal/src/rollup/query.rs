@@ -15,6 +15,9 @@ use crate::{columns::Kind, value::Value};
 use mcpmeter_observer::Timestamp;
 use std::{borrow::Cow, ops::Range};
 
+/// Buckets whose rows are asked for at once: a day's.
+const ROWS: usize = 288;
+
 /// A question to the rollups. A dimension that the subject does not have is absent in all of its cells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RollupQuery {
@@ -65,8 +68,8 @@ pub struct Rollup {
 pub(super) enum Step {
     /// Cells of a span whose buckets begin in the range.
     Cells(Span, Range<Timestamp>),
-    /// The rows of a marked 5-minute bucket.
-    Rows(Timestamp),
+    /// The rows of these marked 5-minute buckets.
+    Rows(Vec<Timestamp>),
 }
 
 /// A `where` clause and its parameters.
@@ -130,7 +133,7 @@ impl<'a> Answer<'a> {
             steps.extend(runs(span, &holders).into_iter().map(|run| Step::Cells(lower, run)));
             span = lower;
         }
-        steps.extend(self.dirty.iter().map(|start| Step::Rows(*start)));
+        steps.extend(self.dirty.chunks(ROWS).map(|starts| Step::Rows(starts.to_vec())));
         steps
     }
 
@@ -214,7 +217,7 @@ mod tests {
             Step::Cells(Span::FiveMinutes, range(hour, 3 * hour)),
             Step::Cells(Span::FiveMinutes, range(day, day + hour)),
         ];
-        expected.extend(dirty.into_iter().map(Step::Rows));
+        expected.push(Step::Rows(dirty));
         assert_eq!(answer.steps(), expected);
     }
 

@@ -3,9 +3,10 @@
 use super::{
     bucket::Span,
     histogram::Histogram,
-    postgres::cells_of_rows,
+    postgres::instants,
     query::{Answer, Conditions, Rollup, RollupQuery, Step},
     read_sqlite::cells,
+    statement::cells_of_rows,
     sums::Sums,
     tables,
 };
@@ -22,6 +23,8 @@ pub(crate) async fn ask(
     snapshot: &Transaction<'_>,
     query: &RollupQuery,
 ) -> Result<Rollup, tokio_postgres::Error> {
+    // What PostgreSQL guesses of marked buckets would make it spend seconds on machine code.
+    snapshot.batch_execute("set local jit = off").await?;
     let mut answer = Answer::new(query, dirty(snapshot, query).await?);
     for step in answer.steps() {
         match step {
@@ -29,16 +32,29 @@ pub(crate) async fn ask(
                 let table = format!("mcpmeter.{}", tables::name(span, query.subject));
                 let Conditions { text, parameters } = query.conditions("bucket_start", &range);
                 let select = cells(&table, query.subject, query.latency, &text);
-                read(snapshot, &select, &parameters, query, query.latency, |start, kept, values, sums| {
-                    answer.add_cell(span, start, kept, values, sums);
-                })
+                read(
+                    snapshot,
+                    &select,
+                    &typed(&parameters),
+                    query,
+                    query.latency,
+                    |start, kept, values, sums| {
+                        answer.add_cell(span, start, kept, values, sums);
+                    },
+                )
                 .await?;
             }
-            Step::Rows(start) => {
-                let range = start..Span::FiveMinutes.end_of(start);
+            Step::Rows(starts) => {
+                let [Some(first), Some(last)] = [starts.first(), starts.last()] else { continue };
+                let range = *first..Span::FiveMinutes.end_of(*last);
                 let Conditions { text, parameters } = query.conditions("created_at", &range);
-                let fresh = cells_of_rows(query.subject, &text);
+                let [begin, end] = instants(Span::FiveMinutes, &starts);
+                let place = parameters.len() + 1;
+                let buckets = format!("unnest(${place}, ${}) as bucket (start, after)", place + 1);
+                let fresh = cells_of_rows(query.subject, &buckets, &text);
                 let select = cells(&format!("({fresh}) as fresh"), query.subject, true, "true");
+                let mut parameters = typed(&parameters);
+                parameters.extend([&begin, &end].map(|array| (array as _, Type::TIMESTAMPTZ_ARRAY)));
                 read(snapshot, &select, &parameters, query, true, |start, _, values, sums| {
                     answer.group(start, values).merge(sums);
                 })
@@ -65,19 +81,21 @@ async fn dirty(
 async fn read(
     snapshot: &Transaction<'_>,
     select: &str,
-    parameters: &[(Value<'static>, Kind)],
+    parameters: &[(&(dyn ToSql + Sync), Type)],
     query: &RollupQuery,
     latency: bool,
     mut see: impl FnMut(Timestamp, bool, &[Option<&str>], &Sums),
 ) -> Result<(), tokio_postgres::Error> {
-    let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
-        parameters.iter().map(|(value, kind)| (value as _, kind.postgres_type())).collect();
     let keys = query.subject.dimensions().len();
-    for row in &snapshot.query_typed(select, &parameters).await? {
+    for row in &snapshot.query_typed(select, parameters).await? {
         let values = (2..2 + keys).map(|place| row.try_get(place)).collect::<Result<Vec<_>, _>>()?;
         see(instant(row, 0)?, row.try_get(1)?, &values, &sums(row, 2 + keys, latency)?);
     }
     Ok(())
+}
+
+fn typed<'a>(parameters: &'a [(Value<'static>, Kind)]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+    parameters.iter().map(|(value, kind)| (value as _, kind.postgres_type())).collect()
 }
 
 fn instant(row: &Row, place: usize) -> Result<Timestamp, tokio_postgres::Error> {

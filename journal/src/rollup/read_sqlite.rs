@@ -3,6 +3,7 @@
 use super::{
     bucket::Span,
     histogram::Histogram,
+    leaving::{self, leaving_sqlite},
     query::{Answer, Rollup, RollupQuery, Step},
     sums::{Call, Sums},
     tables::{self, ARRAYS, FRACTIONS, Subject, join, whole_numbers},
@@ -22,6 +23,7 @@ pub(crate) fn ask(connection: &mut Connection, query: &RollupQuery) -> rusqlite:
         )?
         .query_map((range.start.0, range.end.0), |row| Ok(Timestamp(row.get(0)?)))?
         .collect::<Result<_, _>>()?;
+    let leaving = leaving_sqlite(&snapshot)?;
     let mut answer = Answer::new(query, dirty);
     for step in answer.steps() {
         match step {
@@ -35,13 +37,16 @@ pub(crate) fn ask(connection: &mut Connection, query: &RollupQuery) -> rusqlite:
                     answer.add_cell(span, start, kept, values, sums);
                 })?;
             }
-            Step::Rows(start) => {
-                let range = start..Span::FiveMinutes.end_of(start);
-                let conditions = query.conditions("created_at", &range);
-                let parameters = params_from_iter(conditions.parameters.iter().map(|(value, _)| value));
-                read_rows(&snapshot, &conditions.text, parameters, |row| {
-                    answer.group(start, &row.values(query.subject)).count(row.call);
-                })?;
+            Step::Rows(starts) => {
+                for start in starts {
+                    let range = start..Span::FiveMinutes.end_of(start);
+                    let conditions = query.conditions("created_at", &range);
+                    let parameters = params_from_iter(conditions.parameters.iter().map(|(value, _)| value));
+                    let condition = conditions.text + &leaving::counted(leaving, start);
+                    read_rows(&snapshot, &condition, parameters, |row| {
+                        answer.group(start, &row.values(query.subject)).count(row.call);
+                    })?;
+                }
             }
         }
     }
@@ -65,7 +70,7 @@ impl<'a> RowRead<'a> {
     }
 }
 
-/// Shows every row that meets the condition.
+/// Shows every row (of the table `log`) that meets the condition.
 pub(super) fn read_rows(
     connection: &Connection,
     condition: &str,
@@ -75,7 +80,7 @@ pub(super) fn read_rows(
     let keys = join(Subject::ALL.into_iter().map(Subject::keys));
     let mut select = connection.prepare_cached(&format!(
         "select {keys}, status, input_bytes, output_bytes, cpu_ms, duration_ms, latency_bucket
-         from {TABLE} where {condition}"
+         from {TABLE} as log where {condition}"
     ))?;
     let mut rows = select.query(parameters)?;
     while let Some(row) = rows.next()? {

@@ -9,6 +9,7 @@ use super::{
     bucket::{Span, containing},
     dirty,
     groups::{Groups, Label},
+    leaving::{self, leaving_sqlite},
     read_sqlite::{self, read_cells, read_rows},
     sums::Sums,
     tables::{self, Subject, columns},
@@ -184,7 +185,10 @@ fn make(connection: &Connection, span: Span, starts: &[Timestamp]) -> rusqlite::
 fn add_up_rows(connection: &Connection, start: Timestamp) -> rusqlite::Result<[Groups; 2]> {
     let [mut tool, mut usage] = Subject::ALL.map(|_| Groups::default());
     let bounds = (start.0, Span::FiveMinutes.end_of(start).0);
-    read_rows(connection, "created_at >= ?1 and created_at < ?2", bounds, |row| {
+    // Reads only; dropped, it ends.
+    let snapshot = connection.unchecked_transaction()?;
+    let counted = leaving::counted(leaving_sqlite(&snapshot)?, start);
+    read_rows(&snapshot, &format!("created_at >= ?1 and created_at < ?2{counted}"), bounds, |row| {
         tool.of(None, &row.values(Subject::Tool)).count(row.call);
         usage.of(None, &row.values(Subject::Usage)).count(row.call);
     })?;

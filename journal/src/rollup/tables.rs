@@ -5,7 +5,7 @@
 //! retention is about to delete the rows, `keep` sets `kept_at`, and nobody ever changes the cell again.
 //! Calls of that bucket that are stored later have a cell of their own beside it; readers add them up.
 
-use super::bucket::Span;
+use super::{bucket::Span, leaving};
 use crate::columns::TABLE;
 use mcpmeter_observer::Status;
 
@@ -125,7 +125,7 @@ pub(crate) fn sqlite_tables() -> String {
              create index if not exists {name}_bucket on {name} (bucket_start);\n"
         );
     }
-    sql + &marks_for_old_rows()
+    sql + &leaving::tables() + &marks_for_old_rows()
 }
 
 /// Marks every bucket that has rows, once in the life of a file.

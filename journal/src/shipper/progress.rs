@@ -13,15 +13,11 @@ pub(super) struct Progress {
     /// Where this process has tried to move the cursor to since then. More than one if attempts failed: the
     /// server may still be busy with a commit whose connection has long been given up.
     attempted: BTreeSet<i64>,
-    /// The highest number that an earlier process can have shipped.
-    inherited: i64,
 }
 
 impl Progress {
-    /// To be made before the first record of this process is written.
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let inherited = shared.ledger.written_seq();
-        Self { shared, cursor: None, settled: 0, attempted: BTreeSet::new(), inherited }
+    pub(super) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, cursor: None, settled: 0, attempted: BTreeSet::new() }
     }
 
     /// An attempt to move the cursor begins; until it is known to have worked only PostgreSQL knows.
@@ -47,7 +43,9 @@ impl Progress {
     /// Whether a cursor that PostgreSQL reports can come from this file: behind what is settled, where this process
     /// has tried to move it, or, at first contact, where an earlier process may have.
     pub(super) fn is_ours(&self, cursor: i64) -> bool {
-        let known = if self.settled > 0 { self.settled } else { self.inherited };
+        // The highest number that an earlier process can have shipped.
+        let inherited = self.shared.ledger.opening().seq;
+        let known = if self.settled > 0 { self.settled } else { inherited };
         cursor <= known || self.attempted.contains(&cursor)
     }
 }

@@ -3,9 +3,10 @@
 
 use super::OnTaken;
 use crate::{
-    accounts::{Ledger, LossReason},
+    accounts::LossReason,
     gap::Gaps,
     inscribe::{Inscribed, Sheet, Target, inscribe},
+    journal::Shared,
     outbox::{self, FORMAT},
     ring::{Drain, Range},
 };
@@ -37,12 +38,16 @@ pub(super) struct Outcome {
 
 impl Outcome {
     /// Enters it in the books.
-    pub(super) fn count(&self, ledger: &Ledger) {
-        let Inscribed { written, unreadable, damaged, last_seq } = self.inscribed;
+    pub(super) fn count(&self, shared: &Shared) {
+        let Inscribed { written, duplicates, unreadable, damaged, last_seq } = self.inscribed;
+        let ledger = &shared.ledger;
         ledger.count_written(written, last_seq.unwrap_or(0));
         ledger.count_lost_early(LossReason::OutboxFull, self.refused);
         ledger.count_lost_early(LossReason::Quarantined, unreadable);
         ledger.count_lost_early(LossReason::Corrupt, damaged);
+        if duplicates > 0 {
+            shared.notice.tell_duplicates(duplicates);
+        }
     }
 }
 

@@ -9,7 +9,6 @@ use crate::{
     inscribe::Target,
     outbox, sqlite,
 };
-use rusqlite::Connection;
 use std::time::{Duration, Instant};
 
 /// The shortest time between two damaged files. A disk that damages everything is a failing disk; setting files
@@ -24,7 +23,7 @@ impl Writer {
 
     /// Goes on in a new file if somebody found this one damaged.
     pub(super) fn replace_if_damaged(&mut self) -> Result<(), WriteError> {
-        let inode = sqlite::inode(&self.file);
+        let inode = sqlite::inode(&self.site.file);
         if inode.is_some_and(|inode| self.shared.take_damage_of(inode)) {
             self.damaged.get_or_insert_with(|| "the shipper could not read it".to_owned());
         }
@@ -36,28 +35,31 @@ impl Writer {
     }
 
     fn replace(&mut self, reason: &str) -> Result<(), WriteError> {
-        self.spool_id = sqlite::spool_id(&mut self.connection).unwrap_or(self.spool_id);
+        let told = self.connection.as_mut().and_then(|connection| sqlite::spool_id(connection).ok());
+        self.spool_id = told.or(self.spool_id);
         // Closed before it is renamed, or the log of the old file would be taken for that of the new one.
-        self.connection = Connection::open_in_memory()?;
-        let known = Identity { spool_id: self.spool_id, last_seq: self.shared.ledger.written_seq() };
+        self.connection = None;
+        let last_seq = self.shared.ledger.written_seq();
+        let known = self.spool_id.map(|spool_id| Identity { spool_id, last_seq });
         let Fresh { mut connection, salvage } =
-            file::replace(&self.file, reason, Some(known), self.shared.end_life())?;
+            file::replace(&self.site.file, reason, known, self.shared.end_life())?;
         let transaction = connection.transaction()?;
         self.drain.note_all(&transaction)?;
         transaction.commit()?;
         if let Some(quota) = &self.quota {
             quota.adapt(&connection)?;
         }
-        self.connection = connection;
+        let (_, last_seq) = outbox::survey(&connection)?;
+        self.connection = Some(connection);
         self.replaced = Some(Instant::now());
         self.shared.count_set_aside();
-        match self.target {
+        match self.site.target {
             Target::Outbox => {
                 let saved = salvage.map_or(0, |salvage| salvage.records);
-                let (_, last_seq) = outbox::survey(&self.connection)?;
-                self.shared.ledger.count_written(0, last_seq);
-                let lost = self.shared.ledger.snapshot().outbox.saturating_sub(saved);
-                self.shared.ledger.count_lost_late(LossReason::Corrupt, lost);
+                let ledger = &self.shared.ledger;
+                // Counted before the shipper may read what was saved, which takes it out of the outbox.
+                ledger.count_lost_late(LossReason::Corrupt, ledger.snapshot().outbox.saturating_sub(saved));
+                ledger.count_written(0, last_seq);
             }
             Target::Store => self.gaps.add_unknown(LossReason::Corrupt),
         }

@@ -17,12 +17,24 @@ pub(super) struct Round {
 }
 
 impl Round {
-    /// Looks at the queue, unless there is work left.
-    pub(super) fn begin(&mut self, drain: &mut Drain) {
-        if self.ranges.is_empty() {
-            self.now.append(&mut self.next);
-            self.ranges = drain.pending().into();
+    /// Looks at the queue, unless there is work left; says whether it has found new work.
+    pub(super) fn begin(&mut self, drain: &mut Drain) -> bool {
+        if !self.ranges.is_empty() {
+            return false;
         }
+        self.now.append(&mut self.next);
+        self.ranges = drain.pending().into();
+        !self.ranges.is_empty()
+    }
+
+    /// The stretches are not what they seemed; the next look finds others.
+    pub(super) fn forget(&mut self) {
+        self.ranges.clear();
+    }
+
+    /// The work that lies ahead.
+    pub(super) const fn ranges(&self) -> &VecDeque<Range> {
+        &self.ranges
     }
 
     /// Whether everything is durable that was in the queue at the last look.

@@ -5,8 +5,8 @@ use crate::{
     postgres::Cluster,
     records::plain,
 };
-use mcpmeter_journal::{LossReason, Opened, open};
-use mcpmeter_observer::CallRecord;
+use mcpmeter_journal::{Backlog, LossReason, Opened, open};
+use mcpmeter_observer::{CallRecord, Timestamp};
 use std::{sync::mpsc::channel, thread};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,4 +76,34 @@ async fn the_accounts_balance_at_every_moment() {
     assert!(snapshots >= 1_000);
     running.close().await;
     assert_eq!(place.stored(), (CALLS, CALLS));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_embedded_store_has_already_counts_as_stored_and_as_a_duplicate() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("journal.db");
+    for life in 0..2 {
+        let Opened { journal, writer, .. } = open(options(&file, None), Box::new(|_| {})).unwrap();
+        (0..7).for_each(|number| journal.accept(plain(number)));
+        tokio::task::block_in_place(|| writer.close()).unwrap();
+        assert_eq!((journal.accounts().stored, journal.health().duplicates), (7, life * 7));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bytes_of_the_outbox_are_without_those_of_an_earlier_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("journal.db");
+    let bytes_after = |url, calls: std::ops::Range<u64>| {
+        let Opened { journal, writer, .. } = crate::harness::open_patiently(&options(&file, url));
+        calls.for_each(|number| journal.accept(plain(number)));
+        tokio::task::block_in_place(|| writer.close()).unwrap();
+        Backlog::read(&file, None, Timestamp(0)).unwrap().bytes
+    };
+    let store = bytes_after(None, 0..5_000);
+    let outbox = bytes_after(Some("postgres://nobody@127.0.0.1:9/none"), 5_000..5_500);
+    assert!(store > 1_000_000 && (50_000..500_000).contains(&outbox), "{store} {outbox}");
+    let restarted = bytes_after(Some("postgres://nobody@127.0.0.1:9/none"), 0..0);
+    assert!((50_000..500_000).contains(&restarted), "{restarted}");
+    assert!(bytes_after(None, 0..0) > store);
 }

@@ -15,13 +15,13 @@ use tokio::{sync::oneshot, task::JoinSet};
 /// How long anything may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Options for a file in a directory.
+/// Options for a file in a directory. The queue is beside it, so that it goes with the test, whatever that does.
 pub(crate) fn options(file: &Path, url: Option<&str>) -> Options {
     Options {
         sqlite_file: file.to_owned(),
         postgres: url.map(|url| url.parse().unwrap()),
         queue_bytes: 16 << 20,
-        queue_directory: "/dev/shm".into(),
+        queue_directory: file.parent().unwrap().to_owned(),
         outbox_max_bytes: None,
         retention: Retention::default(),
         migrate: true,
@@ -169,4 +169,10 @@ pub(crate) fn open_patiently(options: &Options) -> Opened {
             result => return result.unwrap(),
         }
     }
+}
+
+/// The files of queues in a directory.
+pub(crate) fn queues_in(directory: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "ring")).collect()
 }

@@ -8,15 +8,18 @@ mod postgres;
 
 mod accounts;
 mod columns;
+mod full_disk;
 mod gaps;
 mod harness;
 mod killed;
+mod left_queue;
 mod links;
 mod reader;
 mod records;
 mod refusals;
 mod retention;
 mod rollups;
+mod scale_out;
 mod schema;
 mod shipping;
 mod trouble;

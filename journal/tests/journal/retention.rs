@@ -3,9 +3,9 @@
 use crate::{
     harness::{Place, Running, eventually, open_patiently, options},
     postgres::Cluster,
-    records::{extremes, full, plain, unicode},
+    records::{MARCH, extremes, full, plain, unicode},
 };
-use mcpmeter_journal::{Keeper, Options, Retention};
+use mcpmeter_journal::{Keeper, Options, Reader, Retention, RollupQuery, Span, Subject};
 use mcpmeter_observer::{CallId, CallRecord, Timestamp};
 use std::{
     sync::Arc,
@@ -168,6 +168,76 @@ async fn compressing_goes_on_where_it_was_killed_and_loses_no_row_that_came_mean
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn compressing_that_is_switched_off_half_way_is_finished_and_goes_no_further() {
+    for steps in [1, 2] {
+        let place = Place::new(Cluster::shared());
+        let (running, mut keeper) = run(&place, Retention { compress_after_days: 1, ..Retention::default() });
+        store(&running, (0..100).map(plain).chain([plain(86_400_000)])).await;
+        for number in 0..steps {
+            place.cluster.query(&place.url, "select mcpmeter.compress_next(1)");
+            store(&running, [plain(1_000 + number)]).await;
+        }
+        keeper.roll_up().await;
+        running.close().await;
+
+        let (running, mut keeper) = run(&place, Retention::default());
+        keeper.retain().await;
+        assert!(!has(&place, "20260301_new") && !has(&place, "20260301_old"), "after {steps} steps");
+        assert_eq!(place.stored(), (101 + steps, 101 + steps));
+        assert_eq!(place.count(&format!("select count(*) from {LOG}_20260301")), 100 + steps);
+        keeper.roll_up().await;
+        assert_eq!(place.count("select sum(calls) from mcpmeter.rollup_day_tool"), 101 + steps);
+        let compressed = "select count(*) from pg_class where obj_description(oid) like '%, compressed'";
+        assert_eq!(place.count(compressed), 1, "the next day is left alone");
+        running.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_that_somebody_drops_or_takes_away_while_it_is_compressed_stops_nobody() {
+    for (what, left) in
+        [("drop table", false), ("alter table mcpmeter.mcp_server_request_log detach partition", true)]
+    {
+        let place = Place::new(Cluster::shared());
+        let (running, mut keeper) = run(&place, Retention { compress_after_days: 1, ..Retention::default() });
+        store(&running, [plain(0), plain(86_400_000)]).await;
+        keeper.roll_up().await;
+        let step = || place.cluster.query(&place.url, "select mcpmeter.compress_next(1)");
+        assert_eq!(step(), "built mcp_server_request_log_20260301");
+        place.cluster.query(&place.url, &format!("{what} {LOG}_20260301"));
+        keeper.retain().await;
+        assert_eq!(has(&place, "20260301_new"), left);
+        let compressed = format!("select obj_description('{LOG}_20260302'::regclass) like '%, compressed'");
+        assert_eq!(place.cluster.query(&place.url, &compressed), "t");
+        assert_eq!(place.stored(), (1, 1));
+        running.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_call_that_comes_while_its_day_is_dropped_finds_a_partition() {
+    let place = Place::new(Cluster::shared());
+    let (running, mut keeper) = run(&place, Retention::default());
+    store(&running, [plain(0)]).await;
+    let mut dropping = stranger(&place).await;
+    let dropping = dropping.transaction().await.unwrap();
+    dropping.batch_execute(&format!("lock table {LOG} in access exclusive mode")).await.unwrap();
+    running.journal.accept(plain(1));
+    // It has seen that the partition is there.
+    let waiting = "select count(*) from pg_stat_activity
+                   where datname = current_database() and wait_event_type = 'Lock' and query like 'copy %'";
+    eventually("it is about to be stored", || place.count(waiting) == 1).await;
+    dropping.batch_execute("select mcpmeter.drop_day('2026-03-01 00:00:00+00')").await.unwrap();
+    dropping.commit().await.unwrap();
+    eventually("it is stored", || running.journal.accounts().stored == 2).await;
+    assert_eq!(place.stored(), (1, 1));
+    assert_eq!(place.count(&format!("select count(*) from {LOG}_20260301")), 1);
+    keeper.retain().await;
+    assert_eq!(running.journal.health().default_partition_rows, 0);
+    running.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_long_report_delays_the_compressing_and_never_the_recording() {
     let place = Place::new(Cluster::shared());
     let (running, mut keeper) = run(&place, Retention { compress_after_days: 1, ..Retention::default() });
@@ -325,4 +395,58 @@ async fn the_sqlite_store_loses_its_oldest_rows_beyond_its_size_and_gives_the_sp
     opened.writer.close().unwrap();
     let bytes = std::fs::metadata(place.file()).unwrap().len();
     assert!(bytes < MAX + (2 << 20), "{bytes}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_comes_for_a_bucket_of_the_sqlite_store_that_is_half_deleted_is_counted_once() {
+    const CALLS: u64 = 6_000;
+    let place = Place::new(Cluster::shared());
+    let retention = Retention { days: 30, ..Retention::default() };
+    // All in the same 5 minutes.
+    let mut opened = embedded(&place, (0..CALLS).map(plain), retention);
+    opened.keeper.roll_up().await;
+    tokio::select! {
+        () = opened.keeper.retain() => panic!("it was deleted at once"),
+        () = eventually("it is half deleted", || place.in_file("mcp_server_request_log") < CALLS) => {}
+    }
+    for number in [CALLS, CALLS + 1] {
+        opened.journal.accept(plain(number));
+    }
+    assert!(opened.writer.flush());
+    assert!(place.in_file("mcp_server_request_log") > 1_000, "its rows are still there");
+    let file = rusqlite::Connection::open(place.file()).unwrap();
+    let counted = |table: &str| {
+        let sum = format!("select sum(calls) from rollup_{table}");
+        file.query_row(&sum, [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
+    };
+    let reader = Reader::sqlite(&place.file()).unwrap();
+    assert_eq!(calls_of_march(&reader).await, CALLS + 2, "before it is rolled up again");
+    // Half deleted, and then not at all.
+    for left in [1, 0] {
+        opened.keeper.roll_up().await;
+        for table in ["5min_tool", "hour_tool", "day_tool", "day_usage"] {
+            assert_eq!(counted(table), CALLS + 2, "{table}");
+        }
+        assert_eq!(calls_of_march(&reader).await, CALLS + 2);
+        opened.keeper.retain().await;
+        opened.keeper.retain().await;
+        assert_eq!(place.in_file("mcp_server_request_log"), 0, "{left}");
+    }
+    opened.writer.close().unwrap();
+}
+
+/// All calls of March 2026 as the reader tells them, those that are not rolled up included.
+async fn calls_of_march(reader: &Reader) -> u64 {
+    let query = RollupQuery {
+        subject: Subject::Tool,
+        span: Span::Day,
+        since: MARCH,
+        until: Timestamp(MARCH.0 + 31 * 86_400_000_000),
+        only: Vec::new(),
+        by_time: false,
+        by: Vec::new(),
+        latency: false,
+        present: true,
+    };
+    reader.rollup(&query).await.unwrap().cells.iter().map(|cell| cell.sums.calls).sum()
 }

@@ -1,7 +1,7 @@
 //! Damaged, full and stalled disks: recording goes on or is accounted for, and nothing panics.
 
 use crate::{
-    harness::{eventually, gaps, open_embedded, open_patiently, options, unwatched},
+    harness::{gaps, open_embedded, open_patiently, options, queues_in, unwatched},
     records::plain,
 };
 use mcpmeter_journal::{LossReason, OpenError, Opened, Options, open};
@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use std::{
     fs::{self, File},
     os::unix::fs::FileExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// Nobody listens on the discard port: the outbox only fills.
@@ -214,43 +214,6 @@ fn beyond_its_quota_the_outbox_drops_the_newest_and_notes_the_gap() {
     assert_eq!(gaps(&file), [("outbox_full".to_owned(), i64::try_from(lost).unwrap())]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_loses_only_what_the_queue_cannot_hold_and_the_gap_is_noted_afterwards() {
-    let directory = tempfile::tempdir().unwrap();
-    // A volume of two megabytes; where none can be mounted this shows nothing.
-    let volume = directory.path().join("volume");
-    fs::create_dir(&volume).unwrap();
-    let mount = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
-        .arg(&volume)
-        .status();
-    if !mount.is_ok_and(|status| status.success()) {
-        return;
-    }
-    let file = volume.join("journal.db");
-    let Opened { journal, writer, .. } =
-        open_patiently(&Options { queue_bytes: 1 << 20, ..options(&file, None) });
-    let mut calls = 0..;
-    while journal.accounts().lost(LossReason::QueueFull) < 100 {
-        calls.by_ref().take(100).for_each(|number| journal.accept(plain(number)));
-        assert!(journal.accounts().balance());
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-    }
-    eventually("the trouble is noticed", || !journal.health().disk.ok).await;
-    let told = journal.health().disk.error.unwrap();
-    assert!(told.contains("make room"), "{told}");
-    let grown =
-        std::process::Command::new("mount").args(["-o", "remount,size=200m"]).arg(&volume).status().unwrap();
-    assert!(grown.success());
-    eventually("the queue is written", || journal.accounts().queued == 0).await;
-    let accounts = journal.accounts();
-    tokio::task::block_in_place(|| writer.close()).unwrap();
-    let lost = i64::try_from(accounts.lost(LossReason::QueueFull)).unwrap();
-    assert_eq!(gaps(&file), [("queue_full".to_owned(), lost)]);
-    assert!(accounts.balance());
-    assert!(std::process::Command::new("umount").arg(&volume).status().unwrap().success());
-}
-
 #[test]
 fn a_restart_keeps_the_gaps_and_a_new_queue() {
     let directory = tempfile::tempdir().unwrap();
@@ -261,9 +224,10 @@ fn a_restart_keeps_the_gaps_and_a_new_queue() {
         writer.close().unwrap();
     }
     assert_eq!(gaps(&file), [("batch_too_large".to_owned(), 6)]);
-    // What was drained leaves no file behind.
+    // What was drained leaves no file behind, and nobody looks for one.
+    assert_eq!(queues_in(directory.path()), [] as [PathBuf; 0]);
     let noted = fs::read_to_string(directory.path().join("journal.db.lock")).unwrap();
-    assert!(noted.lines().all(|path| !Path::new(path).exists()), "{noted}");
+    assert_eq!(noted.trim(), "");
 }
 
 #[test]

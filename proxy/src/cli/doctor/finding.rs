@@ -104,6 +104,11 @@ fn advice(reason: &str) -> &'static str {
         "disk_error" => "the disk took nothing until the end: see the log of that time",
         "quarantined" => "PostgreSQL refuses these calls: see the table quarantine of the local file",
         "corrupt" => "a file was damaged: check the disk; what was set aside may be partly readable",
+        "queue_gone" => {
+            "what was in memory has gone with a container or a machine that was not stopped in order: set \
+             store.queue_directory to memory that outlives the container"
+        }
+        "closed" => "they were finished after mcpmeter had ended",
         _ => "see the log of that time",
     }
 }

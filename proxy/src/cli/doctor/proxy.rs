@@ -85,7 +85,7 @@ fn tell_lag(metrics: &Metrics) -> Finding {
     if lag < LATE_SECONDS {
         Finding::ok("lag", text)
     } else {
-        Finding::warning("lag", text, "is PostgreSQL reachable, and fast enough?")
+        Finding::warning("lag", text, "does the disk take them, and is PostgreSQL reachable and fast enough?")
     }
 }
 

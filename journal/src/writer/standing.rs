@@ -1,0 +1,82 @@
+//! How the writer comes by its file: at once, as a rule, or when a disk that takes nothing has come to take something.
+
+use super::{WriteError, Writer, batch::Batch};
+use crate::{
+    accounts::Opening,
+    chain::chain,
+    ground::{Ground, GroundError},
+    lock::Noted,
+    recover, trouble,
+};
+
+impl Writer {
+    /// There is no file to write to for now; it is looked for again and again.
+    pub(crate) fn wait_for(&mut self, error: GroundError) {
+        self.tell(Some(&error.into()));
+        self.failing = true;
+    }
+
+    /// Looks for the file if there is none yet.
+    pub(super) fn find_ground(&mut self) -> Result<(), WriteError> {
+        if self.spool_id.is_some() {
+            return Ok(());
+        }
+        let ground = match Ground::prepare(&self.site, &self.left) {
+            Ok(ground) => ground,
+            Err(error) => {
+                self.show_all();
+                return Err(error.into());
+            }
+        };
+        let (left, emptied) = (ground.left.clone(), ground.emptied.clone());
+        self.stand_on(ground)?;
+        self.left = left;
+        self.note(emptied.iter().cloned().map(Noted::planned).collect());
+        recover::delete(&emptied);
+        self.note(Vec::new());
+        Ok(())
+    }
+
+    /// Takes the file into use. What is in the queue already is from an earlier process.
+    pub(crate) fn stand_on(&mut self, ground: Ground) -> Result<(), GroundError> {
+        self.site.tell_what_is_there(&ground)?;
+        let known = match self.drain.known(&ground.connection) {
+            // Nothing is known then; what the file has all the same is refused by its key.
+            Err(error) if trouble::is_damage_at_open(&error) => {
+                self.damaged = Some(chain(&error));
+                Default::default()
+            }
+            known => known?,
+        };
+        let queued = self.drain.resume(&known);
+        self.round.forget();
+        for reason in ground.unknown {
+            self.gaps.add_unknown(reason);
+        }
+        if ground.set_aside {
+            self.shared.count_set_aside();
+        }
+        self.shared.ledger.begin(Opening { queued, ..ground.opening });
+        self.shared.tell_open(ground.spool_id);
+        self.quota = ground.quota;
+        self.spool_id = Some(ground.spool_id);
+        self.connection = Some(ground.connection);
+        Ok(())
+    }
+
+    /// Shows what cannot be written to whoever watches.
+    fn show_all(&mut self) {
+        let ranges: Vec<_> = self.round.ranges().iter().copied().collect();
+        let mut batch = Batch {
+            ranges: &ranges,
+            target: self.site.target,
+            refuse: false,
+            retire: None,
+            drain: &mut self.drain,
+            sheet: &mut self.sheet,
+            on_taken: &mut self.on_taken,
+            gaps: &self.gaps,
+        };
+        batch.show_all();
+    }
+}
