@@ -58,6 +58,8 @@ fn compare_proxy(changes: &mut Changes, old: &Proxy, new: &Proxy) {
         runtime,
         drain_timeout_ms,
         connect_timeout_ms,
+        max_connections,
+        request_head_timeout_ms,
         max_headers,
         max_header_bytes,
         tls,
@@ -68,6 +70,8 @@ fn compare_proxy(changes: &mut Changes, old: &Proxy, new: &Proxy) {
     changes.restart("proxy.runtime", *runtime == new.runtime);
     changes.live("proxy.drain_timeout_ms", *drain_timeout_ms == new.drain_timeout_ms);
     changes.live("proxy.connect_timeout_ms", *connect_timeout_ms == new.connect_timeout_ms);
+    changes.restart("proxy.max_connections", *max_connections == new.max_connections);
+    changes.restart("proxy.request_head_timeout_ms", *request_head_timeout_ms == new.request_head_timeout_ms);
     changes.restart("proxy.max_headers", *max_headers == new.max_headers);
     changes.restart("proxy.max_header_bytes", *max_header_bytes == new.max_header_bytes);
     compare_tls(changes, tls.as_ref(), new.tls.as_ref());
@@ -146,9 +150,14 @@ fn differing_keys(old: &Route, new: &Route) -> Vec<&'static str> {
         user_id,
         organization_id,
         connect_timeout_ms,
+        max_exchanges,
+        first_byte_timeout_ms,
+        total_timeout_ms,
+        stream_timeout_ms,
         preserve_host,
         rewrite_endpoint,
         rewrite_location,
+        auth_rewrite,
         ca_file,
     } = old;
     let keys = [
@@ -158,9 +167,14 @@ fn differing_keys(old: &Route, new: &Route) -> Vec<&'static str> {
         ("user_id", *user_id == new.user_id),
         ("organization_id", *organization_id == new.organization_id),
         ("connect_timeout_ms", *connect_timeout_ms == new.connect_timeout_ms),
+        ("max_exchanges", *max_exchanges == new.max_exchanges),
+        ("first_byte_timeout_ms", *first_byte_timeout_ms == new.first_byte_timeout_ms),
+        ("total_timeout_ms", *total_timeout_ms == new.total_timeout_ms),
+        ("stream_timeout_ms", *stream_timeout_ms == new.stream_timeout_ms),
         ("preserve_host", *preserve_host == new.preserve_host),
         ("rewrite_endpoint", *rewrite_endpoint == new.rewrite_endpoint),
         ("rewrite_location", *rewrite_location == new.rewrite_location),
+        ("auth_rewrite", *auth_rewrite == new.auth_rewrite),
         ("ca_file", *ca_file == new.ca_file),
     ];
     keys.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 pub use change::{Changes, changes};
 pub use load::{Flag, Source, load, load_file, process_environment};
 pub use problem::{Label, Place, Position, Problem, Problems};
-pub use route::Route;
+pub use route::{AuthRewrite, Route};
 pub use secret::Secret;
 pub use upstream::{Scheme, Upstream, UpstreamError};
 
@@ -64,9 +64,16 @@ pub struct Proxy {
     pub drain_timeout_ms: u64,
     /// How long connecting to an upstream may take, TLS included; after it the call is an `upstream_error`.
     pub connect_timeout_ms: u64,
+    /// The most client connections at a time, over all workers; 0 for any number. Beyond it the next ones are not
+    /// refused: they wait, unanswered, until one has closed.
+    pub max_connections: usize,
+    /// How long a client may take to send the head of a request it has begun, or the first one of its connection,
+    /// with the TLS handshake on its own before it; 0 for any time. After it the connection is closed without an
+    /// answer, up to a quarter of the time later. A connection on which a request was answered may be silent for ever.
+    pub request_head_timeout_ms: u64,
     /// The most header fields a request or response may have; more is answered with 431 or 502.
     pub max_headers: usize,
-    /// The most bytes the header section may have; more is answered with 431 or 502.
+    /// The most bytes the head of a request or response may have; more is answered with 431 or 502.
     pub max_header_bytes: usize,
     /// Certificate and key, if the proxy itself speaks TLS.
     pub tls: Option<Tls>,
@@ -181,6 +188,8 @@ impl Default for Proxy {
             runtime: Runtime::PerCore,
             drain_timeout_ms: 10_000,
             connect_timeout_ms: 10_000,
+            max_connections: 20_000,
+            request_head_timeout_ms: 30_000,
             max_headers: 512,
             max_header_bytes: 256 * 1024,
             tls: None,

@@ -21,14 +21,40 @@ pub struct Route {
     pub organization_id: Option<String>,
     /// How long connecting may take; the proxy's unless told otherwise.
     pub connect_timeout_ms: u64,
+    /// The most exchanges at a time; `None` for any number. One more is answered with 503 and `Retry-After`, and its
+    /// calls are recorded as `limited`. A `GET` is none: its stream may last for ever, and connections have a limit
+    /// of their own. A `subscriptions/listen` is one, because its `POST` looks like any other.
+    pub max_exchanges: Option<u32>,
+    /// How long the head of an answer may take from the end of the request on; `None` for any time. After it the
+    /// client gets 504, and the call is recorded as `timeout`.
+    pub first_byte_timeout_ms: Option<u64>,
+    /// How long an exchange may take from its head to the end of its answer; `None` for any time. After it the client
+    /// gets 504, or, where the answer has begun, a broken connection; the call is recorded as `timeout`. Neither
+    /// this nor `first_byte_timeout_ms` is for streams.
+    pub total_timeout_ms: Option<u64>,
+    /// How long a stream may last, a `GET` or a `subscriptions/listen`; `None` for any time. After it the connection
+    /// is broken, and the client makes a new one.
+    pub stream_timeout_ms: Option<u64>,
     /// Whether the client's `Host` goes to the upstream instead of the upstream's own authority.
     pub preserve_host: bool,
     /// Whether the path in the `endpoint` event of the old SSE transport gets the route's prefix.
     pub rewrite_endpoint: bool,
     /// Whether `Location` headers that point at the upstream get the route's prefix.
     pub rewrite_location: bool,
+    /// Which URLs of the upstream are exchanged for the client's in what it says about authorization.
+    pub auth_rewrite: AuthRewrite,
     /// PEM roots trusted for this upstream beside the usual ones.
     pub ca_file: Option<PathBuf>,
+}
+
+/// What becomes of the upstream's own URLs in its answers about authorization (WIRE.md 3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthRewrite {
+    /// Everything passes byte for byte.
+    Off,
+    /// `resource_metadata` in a `WWW-Authenticate` challenge, and `resource` in Protected Resource Metadata, where
+    /// they point at the upstream. A token is then asked for the proxy's URL, which the upstream has to accept.
+    Urls,
 }
 
 impl Route {
@@ -42,9 +68,14 @@ impl Route {
             user_id: None,
             organization_id: None,
             connect_timeout_ms: crate::Proxy::default().connect_timeout_ms,
+            max_exchanges: None,
+            first_byte_timeout_ms: None,
+            total_timeout_ms: None,
+            stream_timeout_ms: None,
             preserve_host: false,
             rewrite_endpoint: true,
             rewrite_location: true,
+            auth_rewrite: AuthRewrite::Off,
             ca_file: None,
             name,
         }

@@ -69,6 +69,13 @@ fn a_number_out_of_range_is_refused() {
     expect("[store]\nqueue_mib = 0", "value-range", 2, 13);
     expect("[proxy]\nworkers = -1", "value-range", 2, 11);
     expect("[proxy]\nconnect_timeout_ms = 0", "value-range", 2, 22);
+    expect("[proxy]\nmax_connections = -1", "value-range", 2, 19);
+    expect("[proxy]\nrequest_head_timeout_ms = 3_600_001", "value-range", 2, 27);
+    let route = "[[route]]\nname = \"b\"\nupstream = \"http://h\"\n";
+    for key in ["max_exchanges", "first_byte_timeout_ms", "total_timeout_ms", "stream_timeout_ms"] {
+        let problem = expect(&format!("{route}{key} = 0"), "value-range", 4, key.len() + 4);
+        assert!(problem.message.starts_with(&format!("invalid `route.{key}`: it must be from 1 to ")));
+    }
     expect("[proxy]\nmax_header_bytes = 0xfff", "value-range", 2, 20);
     expect("[proxy]\nmax_headers = 99999999999999999999999999", "value-range", 2, 15);
 }
@@ -78,6 +85,9 @@ fn a_word_that_is_no_choice_is_refused() {
     let problem = expect("[privacy]\nclient_ip = \"Full\"", "value-choice", 2, 13);
     assert_eq!(help(&problem), "did you mean \"full\"?");
     expect("[proxy]\nruntime = \"tokio\"", "value-choice", 2, 11);
+    let route = "[[route]]\nname = \"b\"\nupstream = \"http://h\"\n";
+    let problem = expect(&format!("{route}auth_rewrite = \"url\""), "value-choice", 4, 16);
+    assert_eq!(help(&problem), "did you mean \"urls\"?");
     expect("[log]\nformat = \"\"", "value-choice", 2, 10);
 }
 

@@ -44,6 +44,10 @@ fn the_keys_without_a_default_work_when_the_hash_is_removed() {
     assert_eq!(everything.user_id.as_deref(), Some("u_1"));
     assert_eq!(everything.organization_id.as_deref(), Some("org_1"));
     assert_eq!(everything.connect_timeout_ms, 2000);
+    assert_eq!(everything.max_exchanges, Some(100));
+    assert_eq!(everything.first_byte_timeout_ms, Some(60_000));
+    assert_eq!(everything.total_timeout_ms, Some(600_000));
+    assert_eq!(everything.stream_timeout_ms, Some(86_400_000));
     assert_eq!(crm.host.as_deref(), Some("crm.mcp.example.com"));
     assert_eq!(crm.ca_file.as_deref(), Some("internal-ca.pem".as_ref()));
     assert_eq!(crm.upstream.to_string(), "https://crm.internal:8443");

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use std::{fmt, sync::Arc};
 use uuid::Uuid;
 
+/// The first revision without sessions.
+pub(crate) const MODERN: &str = "2026-07-28";
+
 /// A text that many records share (a route's identity, a session's client) or one owns.
 pub type Text = Arc<str>;
 
@@ -163,7 +166,9 @@ pub struct CallRecord {
     pub batch_index: Option<u32>,
     /// Tools in the answer of a `tools/list`.
     pub tool_count: Option<u32>,
-    /// How often the answer came again after it was complete (a resumed stream).
+    /// How often the answer came again before the record was handed over. That happens at once, so that a kill loses
+    /// nothing; what a resumed stream brings again later only [`Instance::redelivered`](crate::Instance::redelivered)
+    /// counts.
     pub redelivered: u32,
     /// The client closed the exchange before its end.
     pub client_left: bool,
@@ -236,6 +241,12 @@ impl CallRecord {
             task_hash: None,
             mrtr_group: None,
         }
+    }
+
+    /// Whether it was asked in a revision without sessions, resumption and notified cancellation: there, leaving the
+    /// stream is cancelling.
+    pub(crate) fn is_modern(&self) -> bool {
+        self.protocol_version.as_deref().is_some_and(|version| version >= MODERN)
     }
 
     /// The histogram bucket of the duration.

@@ -4,8 +4,10 @@
 //! look-up or a move, never across a body or a wait; an exchange that names no session takes none. The tables
 //! are bounded: beyond their limit the conversation that was idle longest is forgotten, its open calls ended.
 
+mod resumption;
 mod table;
 
+pub(crate) use resumption::{Detached, Resumption};
 pub(crate) use table::Conversations;
 
 use crate::{
@@ -13,7 +15,7 @@ use crate::{
     correlator::{OpenCall, OpenCalls},
     jsonrpc::IdToken,
     outcome::Outcome,
-    word::{MatchKind, Origin, Status, StatusDetail},
+    word::{MatchKind, Status},
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -26,12 +28,10 @@ use std::{
 
 /// Cancellations remembered per conversation; an older one's call has long ended.
 pub(crate) const MAX_CANCELS: usize = 64;
-/// Calls that may wait in one conversation, on its stream and for resumed ones each. Beyond that the one that
-/// waits longest ends: a server that answers nothing must not fill the memory.
+/// Calls that may wait for the stream of one conversation. Beyond that the one that waits longest ends: a server that
+/// answers nothing must not fill the memory.
 const MAX_WAITING: usize = 4096;
-/// How long an answer can be fetched by resuming its stream, in nanoseconds.
-const DETACHED_TTL: u64 = 15 * 60 * 1_000_000_000;
-/// How long a cancelled call on a shared channel may still be answered, in nanoseconds.
+/// How long a cancelled call may still be answered on another exchange, in nanoseconds.
 const CANCEL_GRACE: u64 = 5 * 1_000_000_000;
 
 /// What the opening of a session told.
@@ -62,8 +62,8 @@ struct State {
     initialize: Option<(IdToken, SessionInfo)>,
     /// Streams that announced this conversation's endpoint and are still there.
     streams: u32,
-    /// Answers that may still come on a resumed stream.
-    detached: Vec<Detached>,
+    /// What may still come on a resumed stream.
+    resumption: Resumption,
     /// Set when it is in no table any more, so that nobody would ever ask for what is put here: how the calls end
     /// that were open in it.
     ended: Option<Status>,
@@ -77,15 +77,6 @@ pub(crate) struct Cancel {
     /// Its words, capped and redacted.
     pub(crate) reason: Option<Text>,
     pub(crate) at: Tick,
-}
-
-/// The calls of a stream that ended before their answers.
-#[derive(Debug)]
-pub(crate) struct Detached {
-    pub(crate) calls: OpenCalls,
-    /// Hashes of the ids of the stream's events.
-    pub(crate) event_ids: Vec<u64>,
-    pub(crate) since: Tick,
 }
 
 impl Conversation {
@@ -155,7 +146,7 @@ impl Conversation {
     /// Whether an answer may still come for a call in it.
     fn has_open(&self) -> bool {
         let state = self.state();
-        !state.open.is_empty() || !state.detached.is_empty()
+        !state.open.is_empty() || state.resumption.has_calls()
     }
 
     fn has_stream(&self) -> bool {
@@ -172,16 +163,15 @@ impl Conversation {
         self.cancels_seen.store(true, Ordering::Release);
     }
 
-    /// Whether a call has been cancelled. Costs no lock as long as nothing ever was.
-    pub(crate) fn is_cancelled(&self, id: &IdToken) -> bool {
-        self.cancels_seen.load(Ordering::Acquire)
-            && self.state().cancels.iter().any(|cancel| cancel.id == *id)
-    }
-
-    /// Why a call has been cancelled, if the client said so.
-    pub(crate) fn cancel_reason(&self, id: &IdToken) -> Option<Text> {
+    /// Whether a call has been cancelled, and for which reason if one was given. Costs no lock as long as nothing ever
+    /// was.
+    pub(crate) fn cancel_of(&self, id: &IdToken) -> Option<Option<Text>> {
+        if !self.cancels_seen.load(Ordering::Acquire) {
+            return None;
+        }
         let state = self.state();
-        state.cancels.iter().rev().find(|cancel| cancel.id == *id)?.reason.clone()
+        let cancel = state.cancels.iter().rev().find(|cancel| cancel.id == *id)?;
+        Some(cancel.reason.clone())
     }
 
     /// Keeps the calls of a stream that ended, in case it is resumed. Given back if the conversation has ended, for
@@ -191,25 +181,15 @@ impl Conversation {
         if let Some(status) = state.ended {
             return Err((detached.calls.take_all(), status));
         }
-        state.detached.push(detached);
-        if state.detached.len() <= MAX_WAITING {
-            return Ok(());
+        match state.resumption.detach(detached) {
+            forgotten if forgotten.is_empty() => Ok(()),
+            forgotten => Err((forgotten, Status::UpstreamError)),
         }
-        Err((state.detached.remove(0).calls.take_all(), Status::UpstreamError))
     }
 
-    /// The calls of the newest ended stream that emitted the event, or else of all ended ones (rule 5).
-    pub(crate) fn adopt(&self, event_id: u64) -> OpenCalls {
-        let mut state = self.state();
-        let newest = state.detached.iter().rposition(|detached| detached.event_ids.contains(&event_id));
-        if let Some(at) = newest {
-            return state.detached.remove(at).calls;
-        }
-        let mut all = OpenCalls::default();
-        for detached in state.detached.drain(..) {
-            all.append(detached.calls);
-        }
-        all
+    /// Asks or changes what resumed streams may bring.
+    pub(crate) fn with_resumption<T>(&self, what: impl FnOnce(&mut Resumption) -> T) -> T {
+        what(&mut self.state().resumption)
     }
 
     /// The conversation is over: everything that was open in it. Calls that come later end with the status.
@@ -217,25 +197,25 @@ impl Conversation {
         let mut state = self.state();
         state.ended = Some(status);
         let mut calls = state.open.take_all();
-        calls.extend(state.detached.drain(..).flat_map(|mut detached| detached.calls.take_all()));
+        calls.extend(state.resumption.take_where(|_| true));
         calls
     }
 
     /// The calls whose time has run out, with how they end.
     fn take_expired(&self, now: Tick) -> Vec<(OpenCall, Outcome)> {
         let mut state = self.state();
-        let is_old = |since: Tick, limit: u64| now.nanos_since(since) >= limit;
-        let mut expired = Vec::new();
-        for mut detached in state.detached.extract_if(.., |detached| is_old(detached.since, DETACHED_TTL)) {
-            let outcome = Outcome::new(Status::UpstreamError, StatusDetail::DetachedExpired, Origin::Client);
-            expired.extend(detached.calls.take_all().into_iter().map(|call| (call, outcome.clone())));
-        }
-        let State { open, cancels, .. } = &mut *state;
-        for Cancel { id, reason, .. } in cancels.iter().filter(|cancel| is_old(cancel.at, CANCEL_GRACE)) {
-            for mut call in open.take_where(|call| call.id == *id) {
-                call.record.cancel_requested = true;
-                expired.push((call, Outcome::cancelled(reason.clone())));
+        let State { open, resumption, cancels, .. } = &mut *state;
+        let mut expired = resumption.take_expired(now);
+        for Cancel { id, reason, at } in cancels {
+            if now.nanos_since(*at) < CANCEL_GRACE {
+                continue;
             }
+            let is_meant = |call: &mut OpenCall| call.id == *id;
+            let calls = open.take_where(is_meant).into_iter().chain(resumption.take_where(is_meant));
+            expired.extend(calls.map(|mut call| {
+                call.record.cancel_requested = true;
+                (call, Outcome::cancelled(reason.clone()))
+            }));
         }
         expired
     }

@@ -7,6 +7,7 @@
 use crate::{
     call::{CallRecord, Tick},
     jsonrpc::IdToken,
+    outside_session::SoftKey,
     word::MatchKind,
 };
 
@@ -19,6 +20,8 @@ pub(crate) struct OpenCall {
     pub(crate) began_at: Tick,
     /// When its request was complete.
     pub(crate) asked_at: Tick,
+    /// What a cancellation would know it by, where there is no session.
+    pub(crate) soft_key: Option<SoftKey>,
 }
 
 /// The calls in flight on one exchange or one channel, oldest first.
@@ -57,11 +60,6 @@ impl OpenCalls {
         self.0.extract_if(.., wanted).collect()
     }
 
-    /// Moves all calls of `other` here.
-    pub(crate) fn append(&mut self, mut other: Self) {
-        self.0.append(&mut other.0);
-    }
-
     /// Rules 2 and 3: the call that an answer on the requests' own exchange ends. `requests` is how many
     /// requests of any method the exchange carried.
     pub(crate) fn take_on_exchange(&mut self, id: &IdToken, requests: u32) -> Option<(OpenCall, MatchKind)> {
@@ -80,7 +78,7 @@ impl OpenCalls {
     }
 
     /// The oldest call with this id; two with one id are first in, first out (rule 6).
-    fn take_exact(&mut self, id: &IdToken) -> Option<(OpenCall, MatchKind)> {
+    pub(crate) fn take_exact(&mut self, id: &IdToken) -> Option<(OpenCall, MatchKind)> {
         if *id == IdToken::Missing {
             return None;
         }

@@ -49,10 +49,35 @@ impl Mount {
         }
         let path = absolute.unwrap_or(reference);
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        let inside = path.strip_prefix(&self.base_path)?;
-        matches!(inside.as_bytes().first(), None | Some(b'/' | b'?' | b'#'))
-            .then(|| format!("{}{inside}", self.prefix))
+        self.strip_base(&path).map(|inside| format!("{}{inside}", self.prefix))
     }
+
+    /// The same for an endpoint, to which the client has to come even if it lies outside of the base path: it gets a
+    /// name of its own under the prefix.
+    fn map_endpoint(&self, reference: &str) -> Option<String> {
+        let mapped = self.map_reference(reference);
+        if mapped.is_some() || self.base_path.is_empty() {
+            return mapped;
+        }
+        let is_rooted = reference.starts_with('/') && !reference.starts_with("//");
+        let path = strip_origin(reference, &self.origin).or(is_rooted.then_some(reference))?;
+        let is_outside = path.starts_with('/') && self.strip_base(path).is_none();
+        is_outside.then(|| [&self.prefix, OUTSIDE, path].concat())
+    }
+
+    fn strip_base<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let inside = path.strip_prefix(&self.base_path)?;
+        matches!(inside.as_bytes().first(), None | Some(b'/' | b'?' | b'#')).then_some(inside)
+    }
+}
+
+/// Stands between a route's prefix and an endpoint outside of its base path. A path may hold it, so it means that only
+/// where such an endpoint has been announced ([`crate::Instance::announces`]).
+const OUTSIDE: &str = "/~";
+
+/// What a path inside a route would be if it were an endpoint outside of its base path.
+pub fn outside_of_base(inside: &str) -> Option<&str> {
+    inside.strip_prefix(OUTSIDE).filter(|path| path.starts_with('/'))
 }
 
 /// What follows an origin in a URL, if the URL has that origin.
@@ -151,7 +176,7 @@ impl EndpointPatch {
         }
         let value = value.filter(|_| name == Some(b"endpoint"))?;
         let reference = str::from_utf8(&event[value.clone()]).ok()?;
-        Some((value, self.mount.map_reference(reference)?))
+        Some((value, self.mount.map_endpoint(reference)?))
     }
 }
 
@@ -265,6 +290,23 @@ mod tests {
     fn an_event_that_is_no_endpoint_is_not_held_back() {
         let mut patch = EndpointPatch::new(mount("/py", ""));
         assert_eq!(patch.patch(Bytes::from_static(b"event: message\ndata: {")), "event: message\ndata: {");
+    }
+
+    #[test]
+    fn an_endpoint_outside_of_the_base_path_gets_a_name_under_the_prefix() {
+        for prefix in ["/crm", "", "/v1"] {
+            let stream = |endpoint: &str| format!("event: endpoint\ndata: {endpoint}\n\n");
+            let mount = mount(prefix, "/v1");
+            let named = format!("{prefix}/~/messages?s=1");
+            assert_eq!(patch(&mount, &stream("/messages?s=1")), stream(&named));
+            assert_eq!(patch(&mount, &stream("http://127.0.0.1:3001/messages?s=1")), stream(&named));
+            assert_eq!(outside_of_base(&named[prefix.len()..]), Some("/messages?s=1"));
+            for endpoint in ["https://other/m", "?s=1"] {
+                assert_eq!(patch(&mount, &stream(endpoint)), stream(endpoint));
+            }
+        }
+        assert_eq!(outside_of_base("/~user/x"), None);
+        assert_eq!(outside_of_base("/messages"), None);
     }
 
     #[test]

@@ -10,17 +10,19 @@ mod ending;
 mod facts;
 mod request;
 mod response;
+mod task;
 
 pub use ending::Failure;
 
 use crate::{
-    call::{CallId, CallRecord, Tick},
+    call::{CallId, CallRecord, Text, Tick},
     conversation::{Cancel, Conversation, SessionInfo},
     correlator::{OpenCall, OpenCalls},
     decoder::Coding,
     instance::{Head, Instance},
     jsonrpc::{IdToken, Scanner},
     reader::Reader,
+    tasks::TaskQuestion,
 };
 use facts::Facts;
 use http::Method;
@@ -79,6 +81,10 @@ struct Asked {
     cancels: Vec<Cancel>,
     /// An `initialize` that is not answered yet.
     initialize: Option<(IdToken, SessionInfo)>,
+    /// Questions about tasks whose end is waited for.
+    tasks: Vec<TaskQuestion>,
+    /// A `subscriptions/listen`: notifications come back, perhaps of the end of a task.
+    listens: bool,
     done: bool,
 }
 
@@ -98,6 +104,10 @@ struct Answer {
     /// Hashes of the ids of the stream's events, the latest of them.
     event_ids: Vec<u64>,
     events: u64,
+    /// The hash of what the stream was resumed behind, if it is a resumed one.
+    resumed: Option<u64>,
+    /// Ends of tasks that it told.
+    task_ends: u32,
 }
 
 #[derive(Debug)]
@@ -207,16 +217,29 @@ impl Exchange {
         end: impl FnOnce(OpenCall) -> Box<CallRecord>,
     ) {
         self.complete(&mut call);
+        if let Some(key) = call.soft_key {
+            self.instance.outside_session.end(key, call.asked_at);
+        }
         self.finished.push_back(Finished { record: end(call), answered_at });
+    }
+
+    /// Whether the client has cancelled a call, and for which reason if it gave one.
+    fn cancel_of(&self, call: &OpenCall) -> Option<Option<Text>> {
+        match (&self.session, call.soft_key) {
+            (Some(session), _) => session.cancel_of(&call.id),
+            (None, Some(key)) => self.instance.outside_session.cancel_of(key, call.asked_at),
+            (None, None) => None,
+        }
     }
 
     /// Tells a call what this exchange has seen of it. The head and the first event that count are those of the
     /// exchange that the call was asked on, not of a stream resumed later.
     fn complete(&self, call: &mut OpenCall) {
+        let cancelled = self.cancel_of(call).is_some();
         let answer = &self.answer;
         let record = &mut call.record;
         record.http_status = answer.status.or(record.http_status);
-        record.cancel_requested = self.session.as_ref().is_some_and(|session| session.is_cancelled(&call.id));
+        record.cancel_requested = cancelled;
         if !matches!(self.role, Role::LegacyStream { .. }) {
             let since_asked = |at: Tick| at.micros_since(call.asked_at);
             record.ttfb_us = record.ttfb_us.or(answer.head_at.map(since_asked));
@@ -239,6 +262,8 @@ impl Default for Answer {
             error_body: Vec::new(),
             event_ids: Vec::new(),
             events: 0,
+            resumed: None,
+            task_ends: 0,
         }
     }
 }

@@ -7,6 +7,9 @@ use crate::{
     endpoint::Mount,
     exchange::Exchange,
     outcome::Outcome,
+    outside_session::OutsideSession,
+    rounds::Rounds,
+    tasks::Tasks,
     word::{Origin, Status, StatusDetail},
 };
 use http::{HeaderMap, Method};
@@ -54,7 +57,14 @@ pub struct Instance {
     pub(crate) sessions: Conversations,
     /// Conversations of legacy clients, by the endpoint that was announced to them.
     pub(crate) endpoints: Conversations,
+    /// Open calls of clients without a session, for what those cancel.
+    pub(crate) outside_session: OutsideSession,
+    /// Tasks whose end has not been seen yet.
+    pub(crate) tasks: Tasks,
+    /// The rounds of multi round-trip requests.
+    pub(crate) rounds: Rounds,
     orphans: AtomicU64,
+    redelivered: AtomicU64,
 }
 
 impl Instance {
@@ -65,7 +75,11 @@ impl Instance {
             mount,
             sessions: Conversations::default(),
             endpoints: Conversations::default(),
+            outside_session: OutsideSession::default(),
+            tasks: Tasks::default(),
+            rounds: Rounds::default(),
             orphans: AtomicU64::new(0),
+            redelivered: AtomicU64::new(0),
         }
     }
 
@@ -89,14 +103,20 @@ impl Instance {
         self.sessions.len() + self.endpoints.len()
     }
 
+    /// Whether a stream of this instance has announced the upstream's path and query as its endpoint.
+    pub fn announces(&self, target: &str, now: Tick) -> bool {
+        self.endpoints.get(target.as_bytes(), now).is_some()
+    }
+
     /// Calls of legacy clients that wait for their answers; those of other clients wait on their exchanges.
     pub fn open_calls(&self) -> usize {
         self.endpoints.open_calls()
     }
 
-    /// Whether a call waits in any conversation, for its stream or for a resumed one.
+    /// Whether a call waits in any conversation, for its stream or for a resumed one, or a row is still to come of a
+    /// task that has ended. A task that runs is nothing to wait for.
     pub fn has_open(&self) -> bool {
-        self.sessions.has_open() || self.endpoints.has_open()
+        self.sessions.has_open() || self.endpoints.has_open() || self.tasks.has_ended()
     }
 
     /// Answers that came on a shared channel and belong to no request seen there. More than a few mean that
@@ -109,17 +129,32 @@ impl Instance {
         self.orphans.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The records of calls that waited too long for a resumed stream or behind a cancellation. To be asked
-    /// for every second or so.
+    /// Answers to calls that came once more on a resumed stream. Their rows are stored already and stay as they are.
+    pub fn redelivered(&self) -> u64 {
+        self.redelivered.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_redelivered(&self) {
+        self.redelivered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tasks that were forgotten before their end was seen: there were too many at once, or nobody asked for a day.
+    pub fn forgotten_tasks(&self) -> u64 {
+        self.tasks.forgotten()
+    }
+
+    /// The records of calls that waited too long for a resumed stream or behind a cancellation, and of tasks that are
+    /// known to have ended and whose result nobody fetches. To be asked for every second or so.
     pub fn poll_expired(&self, now: Tick) -> Vec<Box<CallRecord>> {
         let expired = self.sessions.take_expired(now).into_iter().chain(self.endpoints.take_expired(now));
-        expired.map(|(call, outcome): (OpenCall, Outcome)| call.finish(outcome, now)).collect()
+        let ended = expired.map(|(call, outcome): (OpenCall, Outcome)| call.finish(outcome, now));
+        ended.chain(self.tasks.take_expired(now)).collect()
     }
 
     /// The records of everything that is still open between exchanges, because the proxy stops.
     pub fn close(&self, now: Tick) -> Vec<Box<CallRecord>> {
         let open = self.sessions.take_everything().into_iter().chain(self.endpoints.take_everything());
         let outcome = Outcome::new(Status::UpstreamError, StatusDetail::ProxyShutdown, Origin::Proxy);
-        open.map(|call| call.finish(outcome.clone(), now)).collect()
+        open.map(|call| call.finish(outcome.clone(), now)).chain(self.tasks.take_ended()).collect()
     }
 }

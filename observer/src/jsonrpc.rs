@@ -45,13 +45,17 @@ struct Capture {
     start: u32,
     len: u32,
     truncated: bool,
+    /// There is a backslash in it.
+    escaped: bool,
 }
 
+/// Bytes that the leaves of nearly every message fit into.
+const ARENA_START: usize = 512;
 /// Bytes of captures at which repeated keys are cleaned up; twice what all leaves together can hold.
-const ARENA_LIMIT: usize = 64 << 10;
+const ARENA_LIMIT: usize = 80 << 10;
 
 /// The understood part of one message.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Message {
     /// The captured leaves' bytes, one after the other.
     arena: Vec<u8>,
@@ -67,6 +71,21 @@ pub struct Message {
     pub batch_index: Option<u32>,
 }
 
+impl Default for Message {
+    fn default() -> Self {
+        Self {
+            arena: Vec::new(),
+            captures: [None; Leaf::COUNT],
+            has_method: false,
+            has_result: false,
+            has_error: false,
+            bytes: 0,
+            tool_count: None,
+            batch_index: None,
+        }
+    }
+}
+
 impl Message {
     /// What the message is.
     pub fn kind(&self) -> Kind {
@@ -78,7 +97,7 @@ impl Message {
         }
     }
 
-    /// Whether it carries an `error` that is not null.
+    /// Whether it carries an `error` that is an object, as JSON-RPC has it.
     pub const fn has_error(&self) -> bool {
         self.has_error
     }
@@ -119,8 +138,13 @@ impl Message {
 
     /// The first text of a result's content.
     pub fn content_text(&self) -> Option<Cow<'_, str>> {
-        match self.capture(Leaf::ContentText)? {
-            (Form::String, raw) if self.is_truncated(Leaf::ContentText) => {
+        self.first_text(Leaf::ContentText)
+    }
+
+    /// The first text of a content: [`Leaf::ContentText`] or [`Leaf::InnerContentText`].
+    pub fn first_text(&self, leaf: Leaf) -> Option<Cow<'_, str>> {
+        match self.capture(leaf)? {
+            (Form::String, raw) if self.is_truncated(leaf) => {
                 Some(text::unescape(capture::trim_partial(raw)))
             }
             (Form::String, raw) => Some(text::unescape(raw)),

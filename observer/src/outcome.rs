@@ -52,17 +52,12 @@ impl Outcome {
     }
 
     /// From the answer itself.
-    fn of_answer(message: &Message, method: Method) -> Self {
+    pub(crate) fn of_answer(message: &Message, method: Method) -> Self {
         if message.has_error() {
             return Self::of_error(message);
         }
         if message.is_true(Leaf::IsError) {
-            return Self {
-                status: Some(Status::ToolError),
-                origin: Some(Origin::Upstream),
-                error_message: message.content_text().map(|text| redact::keep(&text, MAX_MESSAGE)),
-                ..Self::default()
-            };
+            return Self::tool_error(message.content_text().as_deref());
         }
         // A task is created by the request's method, never by the result alone: the examples of SEP-2663
         // answer `tasks/get` with `resultType: "task"` too.
@@ -76,19 +71,35 @@ impl Outcome {
     }
 
     fn of_error(message: &Message) -> Self {
-        let code = message.scalar(Leaf::ErrorCode).unwrap_or("unknown");
-        let caller = CALLER_FAULTS.contains(&code);
         let detail = message.json(Leaf::ErrorData).map(|data| {
             let data = redact::keep(&data, MAX_DETAIL);
             Text::from(format!("{{\"data\":{}}}", document_of(&data)))
         });
+        let outcome = Self::of_code(message.scalar(Leaf::ErrorCode), message.text(Leaf::ErrorMessage));
+        Self { error_detail: detail, ..outcome }
+    }
+
+    /// From the two parts that every JSON-RPC error has, wherever it stands.
+    pub(crate) fn of_code(code: Option<&str>, message: Option<&str>) -> Self {
+        let code = code.unwrap_or("unknown");
+        let caller = CALLER_FAULTS.contains(&code);
         Self {
             status: Some(Status::RpcError),
             detail: (code == URL_ELICITATION_REQUIRED).then_some(StatusDetail::NeedsInput),
             origin: Some(if caller { Origin::Client } else { Origin::Upstream }),
             error_code: Some(redact::keep(code, 64)),
-            error_message: message.text(Leaf::ErrorMessage).map(|text| redact::keep(text, MAX_MESSAGE)),
-            error_detail: detail,
+            error_message: message.map(|text| redact::keep(text, MAX_MESSAGE)),
+            error_detail: None,
+        }
+    }
+
+    /// A result with `isError`, or what comes to the same.
+    pub(crate) fn tool_error(words: Option<&str>) -> Self {
+        Self {
+            status: Some(Status::ToolError),
+            origin: Some(Origin::Upstream),
+            error_message: words.map(|words| redact::keep(words, MAX_MESSAGE)),
+            ..Self::default()
         }
     }
 
@@ -110,6 +121,12 @@ impl Outcome {
             error_detail: None,
         }
     }
+}
+
+/// The hash of something in a message that must not be kept. Of what was cut at its cap there is none: it could be told
+/// from no other that begins like it.
+pub(crate) fn hash_leaf(message: &Message, leaf: Leaf) -> Option<Text> {
+    message.text(leaf).filter(|_| !message.is_truncated(leaf)).map(|secret| hash_secret(secret.as_bytes()))
 }
 
 /// The text itself if every database takes it for a JSON document, or else the text as a JSON string: masking
@@ -136,11 +153,8 @@ impl OpenCall {
         record.tool_count = message.tool_count.filter(|_| record.method == Method::ToolsList);
         let outcome = Outcome::of_answer(message, record.method);
         if outcome.status == Some(Status::TaskCreated) {
-            let task = message.text(Leaf::TaskId).or_else(|| message.text(Leaf::ResultTaskId));
-            record.task_hash = task.map(|task| hash_secret(task.as_bytes()));
-        }
-        if let Some(state) = message.text(Leaf::ResultRequestState) {
-            record.mrtr_group.get_or_insert_with(|| hash_secret(state.as_bytes()));
+            record.task_hash =
+                hash_leaf(message, Leaf::TaskId).or_else(|| hash_leaf(message, Leaf::ResultTaskId));
         }
         self.finish(outcome, at)
     }

@@ -1,8 +1,8 @@
 //! What must not be kept is taken out here, before a text becomes part of a record (promise 5).
 //!
 //! Credentials in the forms that turn up in error messages and user agents: authorization schemes, well-known
-//! token prefixes, JSON Web Tokens, and user names with passwords in URLs. What is not recognised stays, so
-//! texts are capped as well, and bodies are never kept at all.
+//! token prefixes, JSON Web Tokens, and of URLs user names with passwords and queries. What is not recognised stays,
+//! so texts are capped as well, and bodies are never kept at all.
 
 use crate::call::Text;
 
@@ -36,13 +36,23 @@ pub(crate) fn keep(text: &str, cap: usize) -> Text {
         return text.into();
     }
     let mut kept = String::with_capacity(text.len().min(cap));
-    let mut after_scheme = false;
+    let (mut after_scheme, mut in_query) = (false, false);
     for word in text.split_inclusive(is_separator) {
         let bare = word.trim_end_matches(is_separator);
+        let separator = &word[bare.len()..];
         let credential = after_scheme && bare.len() >= 6;
-        if credential || is_token(bare) {
+        if in_query {
+            // A query goes on behind most separators.
+            in_query = matches!(separator, "=" | "," | ";" | "(" | "{" | "}");
+            kept.push_str(if in_query { "" } else { separator });
+        } else if credential || is_token(bare) {
             kept.push_str(MASK);
-            kept.push_str(&word[bare.len()..]);
+            kept.push_str(separator);
+        } else if let Some((path, _)) = bare.split_once('?').filter(|_| separator == "=") {
+            push_without_userinfo(&mut kept, path);
+            kept.push('?');
+            kept.push_str(MASK);
+            in_query = true;
         } else {
             push_without_userinfo(&mut kept, word);
         }
@@ -100,6 +110,15 @@ mod tests {
             ("key \"sk-proj-0123456789abcdef\" is unknown", "key \"[redacted]\" is unknown"),
             ("token=ghp_0123456789abcdef0123", "token=[redacted]"),
             ("cannot reach https://u:p@db.internal/x?y", "cannot reach https://[redacted]@db.internal/x?y"),
+            (
+                "see https://a.example/cb?access_token=s3cret&x=1,2 or ask",
+                "see https://a.example/cb?[redacted] or ask",
+            ),
+            (
+                "\"https://u:p@a/b?code=1&state=2\" (/messages?sessionId=s1)",
+                "\"https://[redacted]@a/b?[redacted]\" (/messages?[redacted])",
+            ),
+            ("what? a=b, c=d", "what? a=b, c=d"),
             ("eyJhbGciOiJIUzI1NiJ9.e30.x expired", "[redacted] expired"),
             ("basic training for a bearer of news", "basic [redacted] for a bearer of news"),
             ("nothing secret: ask-me-anything", "nothing secret: ask-me-anything"),

@@ -40,7 +40,8 @@ impl<'a> TraceParent<'a> {
     }
 }
 
-fn span_id(id: CallId) -> Text {
+/// The span of a call that belongs to a trace.
+pub(crate) fn span_id(id: CallId) -> Text {
     format!("{:016x}", id.0.as_u64_pair().1).into()
 }
 

@@ -138,6 +138,9 @@ vocabulary! {
         Unterminated = "unterminated",
         /// JSON-RPC error -32042: the server needs the user to visit a URL first (2025-11-25).
         NeedsInput = "needs_input",
+        /// Not a call of its own, but the end of a task: the row with status `task_created` and the same `task_hash` is
+        /// its beginning.
+        TaskEnd = "task_end",
     }
 }
 

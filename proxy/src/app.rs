@@ -148,6 +148,7 @@ impl App {
             running.journal.clone(),
             Arc::clone(&lag),
             workers.activity.clone(),
+            Arc::clone(&running.routes),
         );
         let admin = Arc::new(Admin {
             exposition,
@@ -226,7 +227,7 @@ async fn finish_records(
     control.wait(flush + LAST_TASKS).await;
     match tokio::task::spawn_blocking(|| writer.close()).await {
         Ok(Ok(())) => {}
-        Ok(Err(unwritten)) => tracing::error!(error = %unwritten, "calls were lost"),
+        Ok(Err(unwritten)) => tracing::error!(error = %unwritten, "the disk did not take all calls"),
         Err(error) => warn!(%error, "the journal could not be closed"),
     }
 }

@@ -1,26 +1,66 @@
 //! One client connection: HTTP/1.1 or HTTP/2, whichever it begins with, until it ends or the proxy stops.
 
-use crate::forward::Carrier;
+use crate::{
+    forward::{Caller, Carrier},
+    outgoing::Outgoing,
+};
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
-use mcpmeter_observer::Text;
-use std::{convert::Infallible, pin::pin, sync::Arc};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// The smallest buffer hyper accepts for the head of a request.
-const MIN_BUFFER: usize = 8192;
-
 /// How HTTP is spoken to clients: headers in their own case, and limits that no honest one meets.
-pub(crate) fn protocol(limits: &mcpmeter_config::Proxy) -> auto::Builder<TokioExecutor> {
+pub(crate) struct Protocols {
+    /// Whichever version the connection begins with.
+    any: auto::Builder<TokioExecutor>,
+    /// HTTP/1 only: nothing has to be read again, and the buffer is half as large.
+    http1: auto::Builder<TokioExecutor>,
+}
+
+impl Protocols {
+    pub(crate) fn new(limits: &mcpmeter_config::Proxy) -> Self {
+        let any = build(limits);
+        Self { http1: any.clone().http1_only(), any }
+    }
+
+    /// For a connection that may begin with either version.
+    pub(crate) const fn any(&self) -> &auto::Builder<TokioExecutor> {
+        &self.any
+    }
+
+    /// Waits for the first bytes and tells by them; `None` if none come in time, or before the proxy stops.
+    pub(crate) async fn choose(
+        &self,
+        stream: &Outgoing,
+        carrier: &Carrier,
+        caller: &Caller,
+        patience: Duration,
+    ) -> Option<&auto::Builder<TokioExecutor>> {
+        let mut first = [0; HTTP2_BEGINNING.len()];
+        let peeked = tokio::select! {
+            biased;
+            peeked = stream.peek(&mut first) => peeked.ok()?,
+            () = caller.watch.overdue(patience) => return None,
+            () = carrier.stopping.drained() => return None,
+        };
+        Some(if HTTP2_BEGINNING.starts_with(&first[..peeked]) { &self.any } else { &self.http1 })
+    }
+}
+
+/// No method of HTTP/1 begins like the preface of HTTP/2 (RFC 9113, 3.4).
+const HTTP2_BEGINNING: &[u8; 3] = b"PRI";
+
+fn build(limits: &mcpmeter_config::Proxy) -> auto::Builder<TokioExecutor> {
     let mut protocol = auto::Builder::new(TokioExecutor::new());
     protocol
         .http1()
         .preserve_header_case(true)
         .max_headers(limits.max_headers)
-        .max_buf_size(limits.max_header_bytes.max(MIN_BUFFER))
+        // A head that fits into the buffer passes. The configuration allows none below hyper's least, 8 KiB.
+        .max_buf_size(limits.max_header_bytes)
         // The upstream's `Date`, or none, is what the client would have got without us.
         .auto_date_header(false);
     let list = u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX);
@@ -28,30 +68,38 @@ pub(crate) fn protocol(limits: &mcpmeter_config::Proxy) -> auto::Builder<TokioEx
     protocol
 }
 
-/// Serves a connection to its end.
+/// Serves a connection to its end, or until its client has let it wait for a head longer than `patience`.
 pub(crate) async fn serve<S>(
     stream: S,
     protocol: &auto::Builder<TokioExecutor>,
     carrier: Arc<Carrier>,
-    client_ip: Option<Text>,
+    caller: Caller,
+    patience: Duration,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let stopping = carrier.stopping.clone();
+    let watch = Arc::clone(&caller.watch);
+    let mut overdue = pin!(watch.overdue(patience));
+    let shared = Arc::new((carrier, caller));
     let service = service_fn(move |request| {
-        let carrier = Arc::clone(&carrier);
-        let client_ip = client_ip.clone();
-        async move { Ok::<_, Infallible>(carrier.forward(request, client_ip).await) }
+        let shared = Arc::clone(&shared);
+        async move {
+            let (carrier, caller) = &*shared;
+            Ok::<_, Infallible>(carrier.forward(request, caller).await)
+        }
     });
     let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         biased;
         // How a connection ends is told by its exchanges; there is nothing to say about it by itself.
         _ = connection.as_mut() => return,
+        () = overdue.as_mut() => return,
         () = stopping.drained() => connection.as_mut().graceful_shutdown(),
     }
     tokio::select! {
         _ = connection => {}
+        () = overdue => {}
         () = stopping.aborted() => {}
     }
 }

@@ -1,27 +1,26 @@
-//! The way of one request, in phases: gate, route, observe, send, answer. Nothing is read ahead and nothing is
-//! stored on the way; bodies pass frame by frame.
+//! The way of one request, in phases: gate, route, observe, send, answer. Nothing is read ahead of an upstream that is
+//! connected, and nothing is stored on the way; bodies pass frame by frame.
 
 use crate::{
+    answer::{AnswerBody, Content, Treatment},
     clock::Clock,
     gate, headers,
     lifecycle::{Activity, Kind, Stopping},
+    occupancy::Place,
+    patience::HeadWatch,
     refusal::Refusal,
-    router::{Route, Routes},
-    tap::{RequestBody, ResponseBody, Tap, TapOwner},
+    router::{Route, Routes, Target},
+    tap::{RequestBody, Tap, TapOwner},
     tasks::Tasks,
-    upstream::{self, Lease, Pool, Sent},
+    time_limit::TimeLimits,
+    upstream::{self, Pool, Sent, Upload, UploadEnd},
 };
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, request::Parts};
-use http_body_util::{BodyExt, Either, Full};
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header, request::Parts};
 use hyper::body::Incoming;
 use mcpmeter_journal::Journal;
-use mcpmeter_observer::{EndpointPatch, Head, Mount, Text};
+use mcpmeter_observer::{Failure, Head, Text, outside_of_base};
 use std::{sync::Arc, time::Duration};
-
-/// What a client is sent: an upstream's answer, or one of our own.
-pub(crate) type AnswerBody = Either<ResponseBody, Full<Bytes>>;
 
 /// How much of a request is read to know what was asked for, when no upstream takes it.
 const MAX_READ_FOR_RECORD: usize = 1 << 20;
@@ -39,19 +38,26 @@ pub(crate) struct Carrier {
     pub(crate) activity: Arc<Activity>,
     /// The listener is on loopback, so `Host` has to be checked here.
     pub(crate) checks_host: bool,
+    /// Clients come by TLS (`[proxy.tls]`).
+    pub(crate) speaks_tls: bool,
+}
+
+/// What all exchanges of one connection share.
+pub(crate) struct Caller {
+    /// Already minimised.
+    pub(crate) client_ip: Option<Text>,
+    pub(crate) watch: Arc<HeadWatch>,
 }
 
 impl Carrier {
-    /// Carries one request to its upstream and brings the answer. `client_ip` is already minimised.
-    pub(crate) async fn forward(
-        &self,
-        request: Request<Incoming>,
-        client_ip: Option<Text>,
-    ) -> Response<AnswerBody> {
-        match self.admit(&request) {
-            Ok((route, target)) => self.exchange(&route, target, request, client_ip).await,
-            Err(refusal) => refusal.into_response().map(Either::Right),
-        }
+    /// Carries one request to its upstream and brings the answer.
+    pub(crate) async fn forward(&self, request: Request<Incoming>, caller: &Caller) -> Response<AnswerBody> {
+        let answering = caller.watch.begin_exchange(request.version());
+        let response = match self.admit(&request) {
+            Ok((route, target)) => self.exchange(&route, target, request, caller).await,
+            Err(refusal) => refusal.into_response(),
+        };
+        response.map(|content| AnswerBody { content, _answering: answering })
     }
 
     /// Gate and route: nothing has reached an upstream yet.
@@ -64,6 +70,9 @@ impl Carrier {
         if self.checks_host && !gate::admits(host, &routes) {
             return Err(Refusal::foreign_host());
         }
+        if headers::has_unknown_coding(request.headers()) {
+            return Err(Refusal::unknown_coding());
+        }
         let Some((route, rest)) = routes.match_route(host, request.uri()) else {
             let known = routes.prefixes();
             return Err(Refusal::unknown_route(&if known.is_empty() {
@@ -72,8 +81,21 @@ impl Carrier {
                 format!("; known: {known}")
             }));
         };
-        let target = Uri::try_from(route.upstream_target(rest)).map_err(|_| Refusal::bad_target())?;
+        let target = self.upstream_target(route, rest);
+        let target = Uri::try_from(target).map_err(|_| Refusal::bad_target())?;
         Ok((Arc::clone(route), target))
+    }
+
+    /// Legacy servers may announce endpoints outside of the route's base path; those, and nothing else there, are
+    /// within reach.
+    fn upstream_target(&self, route: &Route, target: Target<'_>) -> String {
+        if let Target::Inside(inside) = target
+            && let Some(outside) = outside_of_base(inside)
+            && route.instance.announces(outside, self.clock.tick())
+        {
+            return outside.to_owned();
+        }
+        route.upstream_target(target)
     }
 
     async fn exchange(
@@ -81,49 +103,65 @@ impl Carrier {
         route: &Route,
         target: Uri,
         request: Request<Incoming>,
-        client_ip: Option<Text>,
-    ) -> Response<AnswerBody> {
+        caller: &Caller,
+    ) -> Response<Content> {
         let (mut parts, body) = request.into_parts();
-        let (tap, mut owner) = self.observe(route, &target, &parts, client_ip);
-        let patches = parts.method == Method::GET && route.patches_endpoint();
-        let expects_continue = parts.headers.contains_key(header::EXPECT);
-        prepare_parts(&mut parts, target, route, patches);
-        let request = Request::from_parts(parts, RequestBody::new(body, tap));
-        match upstream::send(&route.connector, &self.pool, &self.tasks, request).await {
-            Sent::Answered(response, lease) => answer(response, lease, owner, route, patches),
-            Sent::Broken(failure) => {
-                // Without an ending of its own the exchange ends as one whose client has left.
-                if failure.code != upstream::UPLOAD_BROKEN {
-                    owner.fail(&failure);
-                }
-                Refusal::of_failure(&failure).into_response().map(Either::Right)
+        let (tap, owner) = self.observe(route, &target, &parts, caller);
+        let limits = TimeLimits::of(&route.config, &parts);
+        let upload_end = limits.upload_end();
+        // A client that waits for `100 Continue` must not be invited to upload into nothing.
+        let invited = !parts.headers.contains_key(header::EXPECT);
+        let body = Upload::new(RequestBody::new(body, tap), upload_end.clone(), invited);
+        let place = match enter(route, &parts.method) {
+            Ok(place) => place,
+            Err(failure) => return refuse(&failure, owner, invited.then_some(body)).await,
+        };
+        let treatment = Treatment::of(&parts, path_and_query(&target), route, self.speaks_tls);
+        prepare_parts(&mut parts, target, route, treatment.needs_plain());
+        let request = Request::from_parts(parts, body);
+        match self.send(route, request, &limits, upload_end).await {
+            Sent::Answered(response, lease) => {
+                treatment.apply(response, lease, owner, route, (limits.deadline(), place))
             }
+            // Without an ending of its own the exchange ends as one whose client has left.
+            Sent::Broken(failure) if failure.code == upstream::UPLOAD_BROKEN => {
+                Refusal::of_failure(&failure).into_response()
+            }
+            Sent::Broken(failure) => refuse(&failure, owner, None).await,
             Sent::Unsent(failure, request) => {
-                // A client that waits for `100 Continue` must not be invited to upload into nothing.
-                if !expects_continue {
-                    Box::pin(read_for_record(request.into_body())).await;
-                }
-                owner.fail(&failure);
-                Refusal::of_failure(&failure).into_response().map(Either::Right)
+                refuse(&failure, owner, invited.then(|| request.into_body())).await
             }
         }
     }
 
-    fn observe(
+    async fn send(
         &self,
         route: &Route,
-        target: &Uri,
-        parts: &Parts,
-        client_ip: Option<Text>,
-    ) -> (Tap, TapOwner) {
+        request: Request<Upload>,
+        limits: &TimeLimits,
+        upload_end: Option<UploadEnd>,
+    ) -> Sent {
+        let sent = upstream::send(&route.connector, &self.pool, &self.tasks, request);
+        if !limits.apply_to_head() {
+            return sent.await;
+        }
+        // Dropping what is under way closes the upstream's connection.
+        tokio::select! {
+            biased;
+            sent = Box::pin(sent) => sent,
+            failure = limits.run_out(upload_end) => Sent::Broken(failure),
+        }
+    }
+
+    fn observe(&self, route: &Route, target: &Uri, parts: &Parts, caller: &Caller) -> (Tap, TapOwner) {
         let exchange = route.instance.begin(&Head {
             method: &parts.method,
-            target: target.path_and_query().map_or("/", |target| target.as_str()),
+            target: path_and_query(target),
             headers: &parts.headers,
             created_at: self.clock.timestamp(),
             at: self.clock.tick(),
             entropy: fastrand::u128(..),
-            client_ip,
+            client_ip: caller.client_ip.clone(),
         });
         let kind = if parts.method == Method::GET { Kind::Stream } else { Kind::Exchange };
         let tap = Tap::new(exchange, self.clock, self.journal.clone());
@@ -132,68 +170,41 @@ impl Carrier {
     }
 }
 
-fn prepare_parts(parts: &mut Parts, target: Uri, route: &Route, patches: bool) {
+fn path_and_query(target: &Uri) -> &str {
+    target.path_and_query().map_or("/", |target| target.as_str())
+}
+
+/// Room for an exchange in its route. A `GET` needs none: as a stream it may last for ever, and would take the room
+/// of calls.
+fn enter(route: &Route, method: &Method) -> Result<Option<Place>, Failure> {
+    match route.config.max_exchanges {
+        Some(limit) if method != Method::GET => {
+            route.occupancy.enter(limit).map(Some).ok_or_else(|| upstream::no_room(limit))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn prepare_parts(parts: &mut Parts, target: Uri, route: &Route, needs_plain: bool) {
     let authority =
         parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
     parts.uri = target;
     parts.version = Version::HTTP_11;
     // A preserved host is the one that was checked: the target's, where that names one (HTTP/2 has no other).
     headers::prepare_request(&mut parts.headers, route.host.as_ref().or(authority.as_ref()));
-    if patches && parts.headers.contains_key(header::ACCEPT_ENCODING) {
-        // An `endpoint` event inside gzip could not be changed.
+    if needs_plain && parts.headers.contains_key(header::ACCEPT_ENCODING) {
+        // What is inside gzip could not be changed.
         parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
 }
 
-/// The upstream's answer as it goes to the client.
-fn answer(
-    response: Response<Incoming>,
-    lease: Lease,
-    owner: TapOwner,
-    route: &Route,
-    patches: bool,
-) -> Response<AnswerBody> {
-    let (mut parts, body) = response.into_parts();
-    owner.tap().tell(|exchange, now| exchange.handle_response_head(parts.status, &parts.headers, now));
-    headers::prepare_response(&mut parts.headers);
-    parts.version = Version::HTTP_11;
-    let mount = route.instance.mount();
-    if route.config.rewrite_location {
-        map_locations(&mut parts.headers, mount);
+/// Answers in the upstream's place. What of the request nobody has taken is read, so that the record can say what was
+/// asked for.
+async fn refuse(failure: &Failure, mut owner: TapOwner, unread: Option<Upload>) -> Response<Content> {
+    if let Some(mut body) = unread {
+        // A client that is slower than this gets its answer all the same; the record says what was read.
+        let _ = Box::pin(tokio::time::timeout(READ_FOR_RECORD, body.read_off(MAX_READ_FOR_RECORD))).await;
     }
-    let patch = (patches && is_plain_event_stream(&parts.headers)).then(|| EndpointPatch::new(mount.clone()));
-    Response::from_parts(parts, Either::Left(ResponseBody::new(body, owner, patch, lease)))
-}
-
-/// `Location` and `Content-Location` that point into the upstream lead the client back through the route.
-fn map_locations(headers: &mut HeaderMap, mount: &Mount) {
-    for name in [header::LOCATION, header::CONTENT_LOCATION] {
-        let mapped = headers.get(&name).and_then(|value| mount.map_reference(value.to_str().ok()?));
-        if let Some(value) = mapped.and_then(|mapped| HeaderValue::from_str(&mapped).ok()) {
-            headers.insert(name, value);
-        }
-    }
-}
-
-/// A stream whose first event can be changed: neither encoded nor of a length that was told already.
-fn is_plain_event_stream(headers: &HeaderMap) -> bool {
-    let essence = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()?.split(';').next());
-    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("text/event-stream"))
-        && !headers.contains_key(header::CONTENT_LENGTH)
-        && headers.get(header::CONTENT_ENCODING).is_none_or(|coding| coding == "identity")
-}
-
-/// Reads what the client has to say, for the record of a call that nobody takes.
-async fn read_for_record(mut body: RequestBody) {
-    let read = async {
-        let mut bytes = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            bytes += frame.data_ref().map_or(0, Bytes::len);
-            if bytes > MAX_READ_FOR_RECORD {
-                break;
-            }
-        }
-    };
-    // A client that is slower than this gets its answer all the same; the record says what was read.
-    let _ = tokio::time::timeout(READ_FOR_RECORD, read).await;
+    owner.fail(failure);
+    Refusal::of_failure(failure).into_response()
 }

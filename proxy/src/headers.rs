@@ -35,6 +35,21 @@ fn is_protected(name: &str) -> bool {
         || name.eq_ignore_ascii_case("host")
 }
 
+/// Whether a body comes in a transfer coding that is no framing. It ends at the next hop, so whoever passes the body on
+/// has to undo it (RFC 9112, 6.1); we do not, and could not tell the receiver.
+pub(crate) fn has_unknown_coding(headers: &HeaderMap) -> bool {
+    let codings = headers
+        .get_all(TRANSFER_ENCODING)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let is_known = |coding: &[u8]| {
+        [&b"chunked"[..], b"identity", b""]
+            .iter()
+            .any(|known| coding.trim_ascii().eq_ignore_ascii_case(known))
+    };
+    codings.into_iter().any(|coding| !is_known(coding))
+}
+
 /// Makes a request's headers the upstream's: `host` replaces the client's unless that is to be preserved.
 pub(crate) fn prepare_request(headers: &mut HeaderMap, host: Option<&HeaderValue>) {
     strip_hop_by_hop(headers);

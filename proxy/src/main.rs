@@ -1,7 +1,9 @@
 //! mcpmeter: a transparent reverse proxy for MCP servers that keeps the books. ARCHITECTURE.md leads through it.
 
 mod admin;
+mod answer;
 mod app;
+mod auth;
 mod cli;
 mod client_ip;
 mod clock;
@@ -14,15 +16,19 @@ mod lifecycle;
 mod listener;
 mod live;
 mod metrics;
+mod occupancy;
 mod outgoing;
+mod patience;
 mod refusal;
 mod reload;
+mod room;
 mod router;
 mod running;
 mod signal;
 mod tap;
 mod tasks;
 mod telemetry;
+mod time_limit;
 mod tls;
 mod upstream;
 mod worker;

@@ -4,7 +4,9 @@
 use crate::{
     lag::Lag,
     lifecycle::{Activity, Kind},
+    router::Routes,
 };
+use arc_swap::ArcSwap;
 use mcpmeter_journal::{Accounts, Journal, LossReason};
 use mcpmeter_observer::{CallRecord, Origin, Status};
 use prometheus_client::{
@@ -119,6 +121,7 @@ pub(crate) struct Exposition {
     journal: Journal,
     lag: Arc<Lag>,
     activity: Vec<Arc<Activity>>,
+    routes: Arc<ArcSwap<Routes>>,
 }
 
 impl Exposition {
@@ -127,11 +130,12 @@ impl Exposition {
         journal: Journal,
         lag: Arc<Lag>,
         activity: Vec<Arc<Activity>>,
+        routes: Arc<ArcSwap<Routes>>,
     ) -> Self {
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("build_info", "The running program", build);
-        Self { registry, journal, lag, activity }
+        Self { registry, journal, lag, activity, routes }
     }
 
     /// The metrics in the OpenMetrics text format.
@@ -168,6 +172,15 @@ impl Exposition {
         );
         self.lag.show(&accounts, &mut gauges);
         show_totals(&mut registry, &accounts);
+        show_count(
+            &mut registry,
+            "log_duplicates",
+            "Calls that the store had already, by their key",
+            health.duplicates,
+        );
+        let set_aside = self.journal.set_aside_files();
+        show_count(&mut registry, "log_set_aside_files", "Damaged files that were put aside", set_aside);
+        show_instances(&mut registry, &self.routes.load());
         registry
     }
 }
@@ -194,18 +207,39 @@ impl Gauges<'_> {
 }
 
 fn show_totals(registry: &mut Registry, accounts: &Accounts) {
-    let mut show = |name: &str, help: &str, value: u64| {
-        let counter = Counter::<u64>::default();
-        counter.inc_by(value);
-        registry.register(name, help, counter);
-    };
-    show("log_finished", "Calls handed to the journal", accounts.finished);
-    show("log_stored", "Calls in the store", accounts.stored);
+    show_count(registry, "log_finished", "Calls handed to the journal", accounts.finished);
+    show_count(registry, "log_stored", "Calls in the store", accounts.stored);
     let lost = Family::<ReasonLabels, Counter>::default();
     for reason in LossReason::ALL {
         lost.get_or_create(&ReasonLabels { reason: reason.as_str() }).inc_by(accounts.lost(reason));
     }
     registry.register("log_lost", "Calls that will never be stored", lost);
+}
+
+/// What each server's traffic has shown beside the calls. A server that is configured anew counts from 0.
+fn show_instances(registry: &mut Registry, routes: &Routes) {
+    let conversations = Family::<ServerLabels, Gauge>::default();
+    let [orphans, redelivered, forgotten] = [(); 3].map(|()| Family::<ServerLabels, Counter>::default());
+    for instance in routes.instances() {
+        let labels = ServerLabels { server: Arc::clone(&instance.identity().instance_id) };
+        conversations.get_or_create(&labels).inc_by(signed(instance.conversations() as u64));
+        orphans.get_or_create(&labels).inc_by(instance.orphans());
+        redelivered.get_or_create(&labels).inc_by(instance.redelivered());
+        forgotten.get_or_create(&labels).inc_by(instance.forgotten_tasks());
+    }
+    registry.register("conversations", "Sessions and legacy streams that are remembered", conversations);
+    let help =
+        "Answers on a shared stream to nothing that was asked through here: somebody goes past the proxy";
+    registry.register("orphan_answers", help, orphans);
+    registry.register("redelivered_answers", "Answers that came again on a resumed stream", redelivered);
+    registry.register("forgotten_tasks", "Tasks whose end was not seen", forgotten);
+}
+
+/// A counter that was read just now.
+fn show_count(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let counter = Counter::<u64>::default();
+    counter.inc_by(value);
+    registry.register(name, help, counter);
 }
 
 fn signed(count: u64) -> i64 {

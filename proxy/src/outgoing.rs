@@ -1,7 +1,11 @@
 //! A client's connection that knows whether bytes wait in it for a client that does not take them, so that a stop does
-//! not cut the end off an answer whose exchange is over. Never alters or holds back a byte.
+//! not cut the end off an answer whose exchange is over; and that tells when a client begins to say something. Never
+//! alters or holds back a byte.
 
-use crate::lifecycle::{Activity, Kind, Ongoing};
+use crate::{
+    lifecycle::{Activity, Kind, Ongoing},
+    patience::HeadWatch,
+};
 use std::{
     io,
     pin::Pin,
@@ -18,11 +22,17 @@ pub(crate) struct Outgoing {
     stream: TcpStream,
     activity: Arc<Activity>,
     full: Option<Ongoing>,
+    watch: Arc<HeadWatch>,
 }
 
 impl Outgoing {
-    pub(crate) const fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, full: None }
+    pub(crate) const fn new(stream: TcpStream, activity: Arc<Activity>, watch: Arc<HeadWatch>) -> Self {
+        Self { stream, activity, full: None, watch }
+    }
+
+    /// Waits for the client's first bytes and leaves them where they are; 0 if it has ended instead.
+    pub(crate) async fn peek(&self, first: &mut [u8]) -> io::Result<usize> {
+        self.stream.peek(first).await
     }
 
     /// Whoever writes does so until everything is written or the socket is full; the last result tells which.
@@ -42,7 +52,11 @@ impl AsyncRead for Outgoing {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if matches!(polled, Poll::Ready(Ok(()))) {
+            self.watch.note_read();
+        }
+        polled
     }
 }
 

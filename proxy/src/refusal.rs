@@ -1,11 +1,14 @@
 //! The proxy's own answers: one line of plain text and `Proxy-Status` (RFC 9209), never a JSON-RPC body that
 //! a client could mistake for the server's (WIRE.md 3.4).
 
+use crate::answer::Content;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use mcpmeter_observer::{Failure, Status, StatusDetail};
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+/// When to ask again, in seconds, where all that is missing is room.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// Why the proxy answers in the upstream's place.
 #[derive(Debug, Clone)]
@@ -44,17 +47,33 @@ impl Refusal {
         }
     }
 
-    /// The answer in place of an upstream's that failed before its head.
+    /// RFC 9112, section 6.1, asks for this status.
+    pub(crate) fn unknown_coding() -> Self {
+        Self {
+            status: StatusCode::NOT_IMPLEMENTED,
+            error: "http_request_error",
+            text: "mcpmeter: the request's transfer coding is not supported".to_owned(),
+        }
+    }
+
+    /// The answer in place of an upstream's that failed before its head, or was not asked.
     pub(crate) fn of_failure(failure: &Failure) -> Self {
-        let status = if failure.status == Status::Timeout {
-            StatusCode::GATEWAY_TIMEOUT
-        } else {
-            StatusCode::BAD_GATEWAY
+        let status = match failure.status {
+            Status::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Status::Limited => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_GATEWAY,
         };
         let (error, what) = match (failure.code, failure.detail) {
             ("connect_timeout", _) => {
                 ("connection_timeout", "the server did not accept the connection in time")
             }
+            ("first_byte_timeout" | "total_timeout" | "stream_timeout", _) => {
+                ("http_response_timeout", "the server did not answer in time")
+            }
+            ("max_exchanges", _) => {
+                ("connection_limit_reached", "too many requests to this server at a time")
+            }
+            ("invalid_response", _) => ("http_protocol_error", "the server's answer cannot be forwarded"),
             ("connect_refused", _) => ("connection_refused", "the server refused the connection"),
             ("dns_error", _) => ("dns_error", "the server's name cannot be resolved"),
             ("tls_error", _) => ("tls_protocol_error", "no TLS connection to the server"),
@@ -65,11 +84,15 @@ impl Refusal {
     }
 
     /// The response as it goes out.
-    pub(crate) fn into_response(self) -> Response<Full<bytes::Bytes>> {
-        let mut response = Response::new(Full::from(format!("{text}\n", text = self.text)));
+    pub(crate) fn into_response(self) -> Response<Content> {
+        let text = Full::from(format!("{text}\n", text = self.text));
+        let mut response = Response::new(Content::Own(text));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
         if let Ok(value) = HeaderValue::from_str(&format!("mcpmeter; error={error}", error = self.error)) {
             headers.insert(PROXY_STATUS, value);
         }

@@ -1,7 +1,11 @@
 //! From a request's host and path to its route. The path is taken as it was written: nothing is decoded,
 //! normalised or resolved.
 
-use crate::upstream::{Connector, client_tls};
+use crate::{
+    auth,
+    occupancy::Occupancy,
+    upstream::{Connector, HeadLimits, client_tls},
+};
 use http::{HeaderValue, Uri, uri::PathAndQuery};
 use mcpmeter_config as config;
 use mcpmeter_observer::{Identity, Instance, Mount};
@@ -16,6 +20,19 @@ pub(crate) struct Route {
     pub(crate) connector: Connector,
     /// What `Host` says to the upstream; absent if the client's is preserved.
     pub(crate) host: Option<HeaderValue>,
+    /// The exchanges at this moment, kept over reloads.
+    pub(crate) occupancy: Arc<Occupancy>,
+}
+
+/// A request's target as its route understands it. All parts are as they were written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Target<'a> {
+    /// What lies behind the route's prefix.
+    Inside(&'a str),
+    /// A document about authorization, whose name comes before the prefix.
+    Document { whole: &'a str, name: &'a str, inside: &'a str },
+    /// The server as a whole (`OPTIONS *`).
+    Server,
 }
 
 /// All routes, by what leads to them. Never changed; a reload makes another one.
@@ -34,11 +51,12 @@ impl Routes {
     /// and, if the way to the upstream is the same, its connections.
     pub(crate) fn build(config: &config::Config, earlier: &Self) -> io::Result<Self> {
         let mut routes = Self { public_hosts: config.proxy.public_hosts.clone(), ..Self::default() };
+        let heads = HeadLimits { fields: config.proxy.max_headers, bytes: config.proxy.max_header_bytes };
         for wanted in &config.routes {
             let known = earlier.find(wanted);
             let route = match known.filter(|known| known.config == *wanted) {
                 Some(same) => Arc::clone(same),
-                None => Arc::new(Route::build(wanted, known.map(Arc::as_ref), config.proxy.max_headers)?),
+                None => Arc::new(Route::build(wanted, known.map(Arc::as_ref), heads)?),
             };
             match &wanted.host {
                 Some(host) => routes.by_host.insert(host.as_str().into(), route),
@@ -70,15 +88,30 @@ impl Routes {
         }
     }
 
-    /// The route of a request, and what of its path and query lies behind the route's prefix.
-    pub(crate) fn match_route<'a>(&self, host: Option<&str>, uri: &'a Uri) -> Option<(&Arc<Route>, &'a str)> {
+    /// The route of a request, and what its target means there.
+    pub(crate) fn match_route<'a>(
+        &self,
+        host: Option<&str>,
+        uri: &'a Uri,
+    ) -> Option<(&Arc<Route>, Target<'a>)> {
         let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
         if !self.by_host.is_empty()
             && let Some(route) = host.and_then(|host| self.by_host.get(host.to_ascii_lowercase().as_str()))
         {
-            return Some((route, target));
+            return Some((route, route.understand(target)));
         }
-        let inside = target.strip_prefix('/')?;
+        if let Some((name, behind)) = auth::split_document(target)
+            && let Some((route, inside)) = self.match_prefix(behind)
+        {
+            return Some((route, Target::Document { whole: target, name, inside }));
+        }
+        let (route, inside) = self.match_prefix(target)?;
+        Some((route, Target::Inside(inside)))
+    }
+
+    /// The route that a path begins with, and what follows it.
+    fn match_prefix<'a>(&self, path: &'a str) -> Option<(&Arc<Route>, &'a str)> {
+        let inside = path.strip_prefix('/')?;
         let end = inside.find(['/', '?']).unwrap_or(inside.len());
         let route = self.by_prefix.get(&inside[..end])?;
         Some((route, &inside[end..]))
@@ -105,7 +138,7 @@ impl Routes {
 }
 
 impl Route {
-    fn build(wanted: &config::Route, known: Option<&Self>, max_headers: usize) -> io::Result<Self> {
+    fn build(wanted: &config::Route, known: Option<&Self>, heads: HeadLimits) -> io::Result<Self> {
         let upstream = &wanted.upstream;
         let tls = match upstream.scheme {
             config::Scheme::Http => None,
@@ -130,15 +163,37 @@ impl Route {
         let timeout = Duration::from_millis(wanted.connect_timeout_ms);
         let host = HeaderValue::from_str(&upstream.authority).map_err(io::Error::other)?;
         Ok(Self {
-            connector: Connector::new(upstream, tls, timeout, max_headers)?,
+            connector: Connector::new(upstream, tls, timeout, heads)?,
             host: (!wanted.preserve_host).then_some(host),
             instance,
+            occupancy: known.map(|known| Arc::clone(&known.occupancy)).unwrap_or_default(),
             config: wanted.clone(),
         })
     }
 
+    /// What a target means to a route that has a host of its own.
+    fn understand<'a>(&self, target: &'a str) -> Target<'a> {
+        match auth::split_document(target) {
+            _ if target == "*" => Target::Server,
+            // Whoever knows the clients' URLs has its documents where they look for them.
+            Some((name, inside)) if self.config.auth_rewrite == config::AuthRewrite::Urls => {
+                Target::Document { whole: target, name, inside }
+            }
+            _ => Target::Inside(target),
+        }
+    }
+
     /// Path and query as the upstream is asked for them.
-    pub(crate) fn upstream_target(&self, rest: &str) -> String {
+    pub(crate) fn upstream_target(&self, target: Target<'_>) -> String {
+        let rest = match (target, self.config.auth_rewrite) {
+            (Target::Inside(rest), _) => rest,
+            (Target::Server, _) => return "*".to_owned(),
+            // It was told the clients' URL, and has put the document where that leads.
+            (Target::Document { whole, .. }, config::AuthRewrite::Off) => return whole.to_owned(),
+            (Target::Document { name, inside, .. }, config::AuthRewrite::Urls) => {
+                return [name, &self.config.upstream.base_path, inside].concat();
+            }
+        };
         let base = self.config.upstream.base_path.as_str();
         let is_whole =
             rest.starts_with('/') || (!base.is_empty() && (rest.is_empty() || rest.starts_with('?')));
@@ -146,10 +201,10 @@ impl Route {
         [base, if is_whole { "" } else { "/" }, rest].concat()
     }
 
-    /// Whether the stream of a legacy client needs its endpoint changed.
-    pub(crate) fn patches_endpoint(&self) -> bool {
-        let Mount { base_path, prefix, .. } = self.instance.mount();
-        self.config.rewrite_endpoint && base_path != prefix
+    /// Whether the stream of a legacy client may need its endpoint changed: it may name the server's own origin,
+    /// or lie outside of the base path.
+    pub(crate) const fn patches_endpoint(&self) -> bool {
+        self.config.rewrite_endpoint
     }
 }
 
@@ -188,11 +243,56 @@ mod tests {
             (None, "/ab/mcp", None),
             (None, "/A/mcp", None),
             (None, "/", None),
+            (None, "*", None),
+            (Some("c.example"), "*", Some("c *")),
             (Some("C.example"), "/a/mcp", Some("c /a/mcp")),
             (Some("other"), "/a/mcp", Some("a /mcp")),
         ] {
             assert_eq!(target_of(&routes, host, uri).as_deref(), expected, "{uri}");
         }
+    }
+
+    #[test]
+    fn documents_about_authorization_are_found_in_front_of_the_prefix() {
+        let table = |auth_rewrite| {
+            routes(&format!(
+                "[[route]]\nname = \"a\"\nupstream = \"http://127.0.0.1:1/v1\"\nauth_rewrite = \"{auth_rewrite}\"\n\
+                 [[route]]\nname = \"c\"\nhost = \"c.example\"\nupstream = \"http://127.0.0.1:3/v1\"\n\
+                 auth_rewrite = \"{auth_rewrite}\"\n",
+            ))
+        };
+        const METADATA: &str = "/.well-known/oauth-protected-resource";
+        for (host, uri, off, urls) in [
+            (
+                None,
+                "/.well-known/oauth-protected-resource/a/mcp",
+                "a /.well-known/oauth-protected-resource/a/mcp",
+                "a /.well-known/oauth-protected-resource/v1/mcp",
+            ),
+            (
+                None,
+                "/.well-known/oauth-authorization-server/a",
+                "a /.well-known/oauth-authorization-server/a",
+                "a /.well-known/oauth-authorization-server/v1",
+            ),
+            (
+                None,
+                "/.well-known/openid-configuration/a?x",
+                "a /.well-known/openid-configuration/a?x",
+                "a /.well-known/openid-configuration/v1?x",
+            ),
+            (
+                Some("c.example"),
+                "/.well-known/oauth-protected-resource/mcp",
+                "c /v1/.well-known/oauth-protected-resource/mcp",
+                "c /.well-known/oauth-protected-resource/v1/mcp",
+            ),
+        ] {
+            assert_eq!(target_of(&table("off"), host, uri).as_deref(), Some(off));
+            assert_eq!(target_of(&table("urls"), host, uri).as_deref(), Some(urls));
+        }
+        assert_eq!(target_of(&table("urls"), None, METADATA), None, "whose would it be?");
+        assert_eq!(target_of(&table("urls"), None, "/.well-known/oauth-protected-resources/a"), None);
     }
 
     #[test]
@@ -207,6 +307,7 @@ mod tests {
         assert!(Arc::ptr_eq(&find(&before), &find(&reload(text))));
         let slower = reload(&format!("{text}connect_timeout_ms = 5\n"));
         assert!(Arc::ptr_eq(&find(&before).instance, &find(&slower).instance));
+        assert!(Arc::ptr_eq(&find(&before).occupancy, &find(&slower).occupancy));
         assert_ne!(find(&before).connector.id(), find(&slower).connector.id());
     }
 

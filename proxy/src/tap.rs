@@ -1,10 +1,11 @@
 //! Shows every frame to the observer before it goes on, and the observer's records to the journal. Never
-//! alters a frame, but for the one event that [`EndpointPatch`] may.
+//! alters a frame, but for what [`BodyPatch`] may.
 //!
 //! Whatever becomes of an exchange, [`TapOwner`] tells the observer exactly one ending: the body's end, the
 //! upstream's failure, or, when it is dropped before either, that the client left or the proxy stops.
 
 use crate::{
+    auth::BodyPatch,
     clock::Clock,
     lifecycle::{Ongoing, Stopping},
     upstream::Lease,
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use mcpmeter_journal::{Journal, LossReason};
-use mcpmeter_observer::{EndpointPatch, Exchange, Failure, Tick};
+use mcpmeter_observer::{Exchange, Failure, Tick};
 use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -164,14 +165,16 @@ impl Body for RequestBody {
 pub(crate) struct ResponseBody {
     inner: Incoming,
     owner: TapOwner,
-    patch: Option<EndpointPatch>,
+    patch: Option<Box<BodyPatch>>,
+    /// They came while the patch still held something back.
+    trailers: Option<Box<Frame<Bytes>>>,
     /// Given back when the body has ended; dropped, and the connection with it, if it never does.
     lease: Option<Lease>,
 }
 
 impl ResponseBody {
-    pub(crate) fn new(inner: Incoming, owner: TapOwner, patch: Option<EndpointPatch>, lease: Lease) -> Self {
-        let mut body = Self { inner, owner, patch, lease: Some(lease) };
+    pub(crate) fn new(inner: Incoming, owner: TapOwner, patch: Option<Box<BodyPatch>>, lease: Lease) -> Self {
+        let mut body = Self { inner, owner, patch, trailers: None, lease: Some(lease) };
         if body.inner.is_end_stream() {
             body.end();
         }
@@ -186,8 +189,18 @@ impl ResponseBody {
     }
 
     fn fail(&mut self, error: &hyper::Error) {
-        self.owner.fail(&crate::upstream::failure_mid_body(error));
+        self.cut(&crate::upstream::failure_mid_body(error));
+    }
+
+    /// The answer ends here, whatever was still to come; it must not look complete.
+    pub(crate) fn cut(&mut self, failure: &Failure) {
+        self.owner.fail(failure);
         self.lease = None;
+    }
+
+    /// What the patch still holds back at the end of the data.
+    fn release(&mut self) -> Option<Frame<Bytes>> {
+        self.patch.as_mut().map(|patch| patch.finish()).filter(|held| !held.is_empty()).map(Frame::data)
     }
 
     /// Shows a frame to the observer; gives what goes on.
@@ -210,6 +223,9 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
+        if let Some(trailers) = this.trailers.take() {
+            return Poll::Ready(Some(Ok(*trailers)));
+        }
         loop {
             let frame = match std::task::ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
@@ -219,13 +235,18 @@ impl Body for ResponseBody {
                 }
                 None => {
                     this.end();
-                    let held = this.patch.as_mut().map(EndpointPatch::finish).filter(|held| !held.is_empty());
-                    return Poll::Ready(held.map(|held| Ok(Frame::data(held))));
+                    return Poll::Ready(this.release().map(Ok));
                 }
             };
             let frame = match frame.into_data() {
                 Ok(data) => Frame::data(this.take_data(data)),
-                Err(trailers) => trailers,
+                Err(trailers) => match this.release() {
+                    Some(held) => {
+                        this.trailers = Some(Box::new(trailers));
+                        held
+                    }
+                    None => trailers,
+                },
             };
             if this.inner.is_end_stream() {
                 this.end();

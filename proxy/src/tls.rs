@@ -9,9 +9,6 @@ use std::{io, path::Path, sync::Arc, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-/// A client that takes longer for its handshake is let go.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-
 /// The certificate in force.
 #[derive(Clone)]
 pub(crate) struct Certificate {
@@ -30,13 +27,16 @@ impl Certificate {
         Ok(())
     }
 
-    /// The handshake with one client.
-    pub(crate) async fn accept<S>(&self, stream: S) -> io::Result<TlsStream<S>>
+    /// The handshake with one client, which is let go if it takes longer than `patience`; zero is for ever.
+    pub(crate) async fn accept<S>(&self, stream: S, patience: Duration) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let acceptor = TlsAcceptor::from(self.config.load_full());
-        tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await?
+        if patience.is_zero() {
+            return acceptor.accept(stream).await;
+        }
+        tokio::time::timeout(patience, acceptor.accept(stream)).await?
     }
 }
 

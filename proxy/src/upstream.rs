@@ -7,25 +7,30 @@ mod connect;
 mod failure;
 mod pool;
 mod socket;
+mod upload;
 
-pub(crate) use connect::{Connector, client_tls, set_options};
-pub(crate) use failure::{UPLOAD_BROKEN, failure_mid_body};
+pub(crate) use connect::{Connector, HeadLimits, client_tls, set_options};
+pub(crate) use failure::{UPLOAD_BROKEN, failure_mid_body, late, no_room};
 pub(crate) use pool::{Lease, Pool};
+pub(crate) use upload::{Upload, UploadEnd};
 
-use crate::{tap::RequestBody, tasks::Tasks};
-use http::{Request, Response};
+use crate::{headers, tasks::Tasks};
+use http::{Request, Response, StatusCode};
 use hyper::{body::Incoming, client::conn::http1::SendRequest};
 use mcpmeter_observer::Failure;
 
 /// A connection that can carry a request.
-pub(crate) type Sender = SendRequest<RequestBody>;
+struct Link {
+    sender: SendRequest<Upload>,
+    look: socket::Look,
+}
 
 /// What became of a request that was to be sent.
 pub(crate) enum Sent {
     /// The head of the answer, and the connection to give back behind it.
     Answered(Response<Incoming>, Lease),
     /// No byte of the request was written; its body can still be read.
-    Unsent(Failure, Box<Request<RequestBody>>),
+    Unsent(Failure, Box<Request<Upload>>),
     /// The connection broke after something was written.
     Broken(Failure),
 }
@@ -35,30 +40,41 @@ pub(crate) async fn send(
     connector: &Connector,
     pool: &Pool,
     tasks: &Tasks,
-    request: Request<RequestBody>,
+    request: Request<Upload>,
 ) -> Sent {
     let mut request = request;
-    if let Some(sender) = pool.take(connector.id()) {
-        match send_on(sender, connector, pool, request).await {
+    if let Some(link) = pool.take(connector.id()) {
+        match send_on(link, connector, pool, request).await {
             Sent::Unsent(_, unsent) => request = *unsent,
             sent => return sent,
         }
     }
     // Rare, and large: boxed, so that the other requests need not carry the room for it.
-    match Box::pin(connector.connect(tasks)).await {
-        Ok(sender) => send_on(sender, connector, pool, request).await,
+    match Box::pin(connect(connector, tasks, request.body_mut())).await {
+        Ok(link) => send_on(link, connector, pool, request).await,
         Err(failure) => Sent::Unsent(failure, Box::new(request)),
     }
 }
 
-async fn send_on(
-    mut sender: Sender,
-    connector: &Connector,
-    pool: &Pool,
-    request: Request<RequestBody>,
-) -> Sent {
-    match sender.try_send_request(request).await {
-        Ok(response) => Sent::Answered(response, pool.lease(connector.id(), sender)),
+/// Connects, and meanwhile takes what the client has to say: a call begins when it has been said.
+async fn connect(connector: &Connector, tasks: &Tasks, body: &mut Upload) -> Result<Link, Failure> {
+    tokio::select! {
+        biased;
+        connected = connector.connect(tasks) => connected,
+        () = body.read_ahead() => unreachable!("reading ahead never returns"),
+    }
+}
+
+async fn send_on(mut link: Link, connector: &Connector, pool: &Pool, request: Request<Upload>) -> Sent {
+    match link.sender.try_send_request(request).await {
+        // Nobody asked for another protocol, because `Upgrade` ends here; what follows would not be HTTP.
+        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Sent::Broken(failure::invalid("101 Switching Protocols was not asked for"))
+        }
+        Ok(response) if headers::has_unknown_coding(response.headers()) => {
+            Sent::Broken(failure::invalid("the transfer coding was not asked for"))
+        }
+        Ok(response) => Sent::Answered(response, pool.lease(connector.id(), link)),
         Err(mut error) => {
             let request = error.take_message();
             let failure = failure::before_head(&error.into_error());

@@ -3,11 +3,17 @@
 //! figures); or, with `proxy.runtime = "shared"`, one runtime that all cores share.
 
 use crate::{
-    client_ip, connection, forward::Carrier, lifecycle::Kind, outgoing::Outgoing, tls::Certificate,
+    client_ip,
+    connection::{self, Protocols},
+    forward::{Caller, Carrier},
+    lifecycle::Kind,
+    outgoing::Outgoing,
+    patience::HeadWatch,
+    room::{Room, Seat},
+    tls::Certificate,
     upstream::set_options,
 };
 use arc_swap::ArcSwap;
-use hyper_util::{rt::TokioExecutor, server::conn::auto};
 use mcpmeter_config::{ClientIp, Runtime};
 use std::{
     io,
@@ -33,10 +39,14 @@ const LAST_TASKS: Duration = Duration::from_secs(1);
 pub(crate) struct Worker {
     pub(crate) listener: TcpListener,
     pub(crate) carrier: Arc<Carrier>,
-    pub(crate) protocol: auto::Builder<TokioExecutor>,
+    pub(crate) protocols: Arc<Protocols>,
     pub(crate) certificate: Option<Certificate>,
     /// `privacy.client_ip`, which a reload may change.
     pub(crate) client_ip: Arc<ArcSwap<ClientIp>>,
+    /// For connections, shared by all workers.
+    pub(crate) room: Room,
+    /// `proxy.request_head_timeout_ms`.
+    pub(crate) patience: Duration,
 }
 
 /// How many listening sockets, and thereby runtimes, there are to be.
@@ -64,36 +74,50 @@ impl Worker {
     }
 
     async fn run(self) {
-        let Self { listener, carrier, protocol, certificate, client_ip } = self;
+        let Self { listener, carrier, protocols, certificate, client_ip, room, patience } = self;
         let listener = match AsyncListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "cannot listen"),
         };
-        let connections = Connections {
-            carrier: Arc::clone(&carrier),
-            protocol: Arc::new(protocol),
-            certificate,
-            client_ip,
-        };
-        let mut sweep = tokio::time::interval(SWEEP);
+        let connections =
+            Connections { carrier: Arc::clone(&carrier), protocols, certificate, client_ip, patience };
+        let sweeping = Arc::clone(&carrier);
+        carrier.tasks.spawn(async move { sweep_pool(&sweeping).await });
         loop {
-            tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => connections.begin(stream),
-                    Err(error) => pause_accepting(&error).await,
-                },
-                _ = sweep.tick() => carrier.pool.close_idle(),
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
                 () = carrier.stopping.drained() => break,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let seat = tokio::select! {
+                        seat = room.wait_for_seat() => seat,
+                        () = carrier.stopping.drained() => Seat::default(),
+                    };
+                    connections.begin(stream, seat);
+                }
+                Err(error) => pause_accepting(&error).await,
             }
         }
         // What the kernel has accepted for us already was promised to be served.
         while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
-            connections.begin(stream);
+            connections.begin(stream, Seat::default());
         }
         drop(listener);
         carrier.stopping.aborted().await;
         carrier.pool.close();
         carrier.tasks.wait(LAST_TASKS).await;
+    }
+}
+
+/// Closes upstream connections that nobody has needed for a while, until the worker stops.
+async fn sweep_pool(carrier: &Carrier) {
+    let mut sweep = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            _ = sweep.tick() => carrier.pool.close_idle(),
+            () = carrier.stopping.drained() => return,
+        }
     }
 }
 
@@ -107,31 +131,36 @@ async fn pause_accepting(error: &io::Error) {
 
 struct Connections {
     carrier: Arc<Carrier>,
-    protocol: Arc<auto::Builder<TokioExecutor>>,
+    protocols: Arc<Protocols>,
     certificate: Option<Certificate>,
     client_ip: Arc<ArcSwap<ClientIp>>,
+    patience: Duration,
 }
 
 impl Connections {
     /// Serves an accepted connection in a task of its own.
-    fn begin(&self, stream: TcpStream) {
+    fn begin(&self, stream: TcpStream, seat: Seat) {
         set_options(&stream);
         let mode = **self.client_ip.load();
         let client_ip = stream.peer_addr().ok().and_then(|peer| client_ip::minimise(peer.ip(), mode));
-        let (carrier, protocol) = (Arc::clone(&self.carrier), Arc::clone(&self.protocol));
+        let (carrier, protocols) = (Arc::clone(&self.carrier), Arc::clone(&self.protocols));
         let ongoing = carrier.activity.begin(Kind::Connection);
-        let stream = Outgoing::new(stream, Arc::clone(&carrier.activity));
+        let caller = Caller { client_ip, watch: HeadWatch::new() };
+        let patience = self.patience;
+        let stream = Outgoing::new(stream, Arc::clone(&carrier.activity), Arc::clone(&caller.watch));
         match self.certificate.clone() {
             None => self.carrier.tasks.spawn(async move {
-                connection::serve(stream, &protocol, carrier, client_ip).await;
-                drop(ongoing);
+                if let Some(protocol) = protocols.choose(&stream, &carrier, &caller, patience).await {
+                    connection::serve(stream, protocol, carrier, caller, patience).await;
+                }
+                drop((ongoing, seat));
             }),
             Some(certificate) => self.carrier.tasks.spawn(async move {
                 // A failed handshake is the client's affair and is said to it by TLS.
-                if let Ok(stream) = certificate.accept(stream).await {
-                    Box::pin(connection::serve(stream, &protocol, carrier, client_ip)).await;
+                if let Ok(stream) = certificate.accept(stream, patience).await {
+                    Box::pin(connection::serve(stream, protocols.any(), carrier, caller, patience)).await;
                 }
-                drop(ongoing);
+                drop((ongoing, seat));
             }),
         }
     }

@@ -1,9 +1,10 @@
 //! All workers: started together, and stopped together so that no call is cut that could have ended.
 
 use crate::{
-    connection,
+    connection::Protocols,
     forward::Carrier,
     lifecycle::{Activity, Kind, wait_until_settled},
+    room::Room,
     running::Running,
     signal::Signals,
     tasks::Tasks,
@@ -27,6 +28,7 @@ impl Workers {
         limits: &mcpmeter_config::Proxy,
     ) -> io::Result<Self> {
         let mut workers = Self { threads: Vec::new(), activity: Vec::new() };
+        let room = Room::of(limits.max_connections);
         for (number, listener) in listeners.into_iter().enumerate() {
             let activity = Arc::<Activity>::default();
             let carrier = Arc::new(Carrier {
@@ -38,10 +40,13 @@ impl Workers {
                 stopping: running.stopping.clone(),
                 activity: Arc::clone(&activity),
                 checks_host: limits.listen.ip().is_loopback(),
+                speaks_tls: running.certificate.is_some(),
             });
-            let protocol = connection::protocol(limits);
+            let protocols = Arc::new(Protocols::new(limits));
             let (certificate, client_ip) = (running.certificate.clone(), Arc::clone(&running.client_ip));
-            let worker = Worker { listener, carrier, protocol, certificate, client_ip };
+            let patience = Duration::from_millis(limits.request_head_timeout_ms);
+            let room = room.clone();
+            let worker = Worker { listener, carrier, protocols, certificate, client_ip, room, patience };
             workers.threads.push(worker.start(number, limits)?);
             workers.activity.push(activity);
         }

@@ -81,15 +81,18 @@ async fn a_cancelled_call_in_a_session_is_a_cancelled_row() {
 }
 
 #[tokio::test]
-async fn a_cancelled_call_without_a_session_is_one_that_the_client_left() {
+async fn a_cancelled_call_without_a_session_is_a_cancelled_row_if_no_other_could_be_meant() {
     let Underway { _server, proxy, client, call } = Underway::begin(false, Era::Initialize).await;
     call.cancel(Some("enough".into())).await.expect("sent");
     let rows = proxy.wait_for_rows(1).await;
-    // Nothing ties the notification to the call; but the client closes the call's stream, too.
+    // It is the only call with this id by anyone with these credentials at this address. The client closes the call's
+    // stream, too, once the notification is sent.
     let row = ExpectedRow {
+        cancel_requested: true,
         client_left: true,
         protocol_version: Some("2025-11-25".into()),
-        ..unanswered("client_left_mid_stream")
+        error_message: Some("enough".into()),
+        ..unanswered("cancel_notified")
     };
     assert_rows(&rows, &[row]);
     client.cancel().await.expect("no panic");

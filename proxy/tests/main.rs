@@ -2,6 +2,7 @@
 
 #![expect(clippy::large_futures, reason = "the future of a test is made once, not per exchange")]
 
+mod authorization;
 mod cancelling;
 mod command_line;
 mod concurrency;
@@ -14,7 +15,9 @@ mod hosts;
 mod http2;
 mod kept_connections;
 mod legacy_sse;
+mod limits;
 mod memory;
+mod odd_messages;
 mod own_answers;
 mod peers_python;
 mod peers_rmcp;

@@ -10,6 +10,11 @@ const MAX_DRAIN_TIMEOUT_MS: u64 = 3_600_000;
 /// Ten minutes, far above any TCP stack's own patience.
 pub(super) const MAX_CONNECT_TIMEOUT_MS: u64 = 600_000;
 
+/// More than the ports of one address pair; no process holds so many.
+const MAX_CONNECTIONS: u64 = 10_000_000;
+/// An hour.
+const MAX_HEAD_TIMEOUT_MS: u64 = 3_600_000;
+
 pub(super) fn read_proxy(root: &mut Section<'_, '_>) -> Proxy {
     let default = Proxy::default();
     let mut section = root.section("proxy");
@@ -28,6 +33,12 @@ pub(super) fn read_proxy(root: &mut Section<'_, '_>) -> Proxy {
             "connect_timeout_ms",
             default.connect_timeout_ms,
             1..=MAX_CONNECT_TIMEOUT_MS,
+        ),
+        max_connections: section.integer("max_connections", default.max_connections, 0..=MAX_CONNECTIONS),
+        request_head_timeout_ms: section.integer(
+            "request_head_timeout_ms",
+            default.request_head_timeout_ms,
+            0..=MAX_HEAD_TIMEOUT_MS,
         ),
         max_headers: section.integer("max_headers", default.max_headers, 16..=16_384),
         // hyper refuses a buffer below 8 KiB; each connection may fill its buffer, so 16 MiB is a lot.

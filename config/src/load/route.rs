@@ -6,10 +6,17 @@ use super::found::Found;
 use super::host;
 use super::proxy::MAX_CONNECT_TIMEOUT_MS;
 use super::section::{Reading, Section};
-use crate::{Place, Problem, Route, Scheme, Upstream, UpstreamError};
+use crate::{AuthRewrite, Place, Problem, Route, Scheme, Upstream, UpstreamError};
 
 /// As long as a DNS label, so that a name can become one.
 const MAX_NAME_BYTES: usize = 63;
+
+/// More exchanges than one machine can have in flight.
+const MAX_EXCHANGES: u64 = 1_000_000;
+/// A day.
+const MAX_TIMEOUT_MS: u64 = 86_400_000;
+/// A year: whoever asks for it wants an end, not a limit.
+const MAX_STREAM_TIMEOUT_MS: u64 = 366 * MAX_TIMEOUT_MS;
 
 /// The names and hosts so far, and where the first of each stands.
 #[derive(Default)]
@@ -51,9 +58,16 @@ fn read_route(mut section: Section<'_, '_>, connect_timeout_ms: u64, taken: &mut
     let organization_id = section.text("organization_id");
     let connect_timeout_ms =
         section.integer("connect_timeout_ms", connect_timeout_ms, 1..=MAX_CONNECT_TIMEOUT_MS);
+    let max_exchanges = section.optional_integer("max_exchanges", 1..=MAX_EXCHANGES);
+    let max_exchanges = max_exchanges.and_then(|number| u32::try_from(number).ok());
+    let first_byte_timeout_ms = section.optional_integer("first_byte_timeout_ms", 1..=MAX_TIMEOUT_MS);
+    let total_timeout_ms = section.optional_integer("total_timeout_ms", 1..=MAX_TIMEOUT_MS);
+    let stream_timeout_ms = section.optional_integer("stream_timeout_ms", 1..=MAX_STREAM_TIMEOUT_MS);
     let preserve_host = section.boolean("preserve_host", false);
     let rewrite_endpoint = section.boolean("rewrite_endpoint", true);
     let rewrite_location = section.boolean("rewrite_location", true);
+    let choices = [("off", AuthRewrite::Off), ("urls", AuthRewrite::Urls)];
+    let auth_rewrite = section.choice("auth_rewrite", AuthRewrite::Off, &choices);
     let ca_file = section.path("ca_file");
     if ca_file.is_some() && upstream.as_ref().is_some_and(|upstream| upstream.scheme == Scheme::Http) {
         report_idle_ca_file(&mut section);
@@ -68,9 +82,14 @@ fn read_route(mut section: Section<'_, '_>, connect_timeout_ms: u64, taken: &mut
         user_id,
         organization_id,
         connect_timeout_ms,
+        max_exchanges,
+        first_byte_timeout_ms,
+        total_timeout_ms,
+        stream_timeout_ms,
         preserve_host,
         rewrite_endpoint,
         rewrite_location,
+        auth_rewrite,
         ca_file,
     })
 }

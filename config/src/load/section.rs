@@ -81,6 +81,11 @@ impl<'r, 'a> Section<'r, 'a> {
         reading.valid().and_then(|number| T::try_from(number).ok()).unwrap_or(default)
     }
 
+    /// A number that has no default.
+    pub(super) fn optional_integer(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
+        self.read(key, |found| found.as_integer(&range)).valid()
+    }
+
     pub(super) fn boolean(&mut self, key: &'static str, default: bool) -> bool {
         self.read(key, Found::as_boolean).valid().unwrap_or(default)
     }

@@ -9,13 +9,18 @@ use mcpmeter_observer::{IdToken, Kind, Leaf, Message, Scanner};
 use mcpmeter_observer_fuzz::chunks;
 use serde_json::Value;
 
-const LEAVES: [(Leaf, &[&str]); 27] = [
+const LEAVES: [(Leaf, &[&str]); 33] = [
     (Leaf::Id, &["id"]),
     (Leaf::Method, &["method"]),
     (Leaf::Name, &["params", "name"]),
     (Leaf::RequestId, &["params", "requestId"]),
     (Leaf::Reason, &["params", "reason"]),
     (Leaf::ParamsTaskId, &["params", "taskId"]),
+    (Leaf::ParamsStatus, &["params", "status"]),
+    (Leaf::ParamsStatusMessage, &["params", "statusMessage"]),
+    (Leaf::ParamsIsError, &["params", "result", "isError"]),
+    (Leaf::ParamsErrorCode, &["params", "error", "code"]),
+    (Leaf::ParamsErrorMessage, &["params", "error", "message"]),
     (Leaf::ParamsRequestState, &["params", "requestState"]),
     (Leaf::ParamsVersion, &["params", "protocolVersion"]),
     (Leaf::ClientName, &["params", "clientInfo", "name"]),
@@ -28,6 +33,7 @@ const LEAVES: [(Leaf, &[&str]); 27] = [
     (Leaf::ResultType, &["result", "resultType"]),
     (Leaf::ResultTaskId, &["result", "taskId"]),
     (Leaf::ResultStatus, &["result", "status"]),
+    (Leaf::ResultStatusMessage, &["result", "statusMessage"]),
     (Leaf::ResultVersion, &["result", "protocolVersion"]),
     (Leaf::ResultRequestState, &["result", "requestState"]),
     (Leaf::TaskId, &["result", "task", "taskId"]),
@@ -48,6 +54,7 @@ struct Seen {
     raw_id: Option<String>,
     leaves: Vec<(Option<String>, Option<String>, Option<String>, bool)>,
     content: Option<String>,
+    inner_content: Option<String>,
     bytes: u64,
     tools: Option<u32>,
     index: Option<u32>,
@@ -66,6 +73,7 @@ fn see(message: &Message) -> Seen {
         raw_id: message.raw_id().map(|id| id.into_owned()),
         leaves: LEAVES.iter().map(leaf).collect(),
         content: message.content_text().map(|text| text.into_owned()),
+        inner_content: message.first_text(Leaf::InnerContentText).map(|text| text.into_owned()),
         bytes: message.bytes,
         tools: message.tool_count,
         index: message.batch_index,
@@ -138,7 +146,7 @@ fn check_leaf(
 fn check(seen: &Seen, value: &Value, document: &str) {
     let object = value.as_object().expect("an object");
     let (method, id) = (object.contains_key("method"), object.contains_key("id"));
-    let error = object.get("error").is_some_and(|error| !error.is_null());
+    let error = object.get("error").is_some_and(Value::is_object);
     let response = object.contains_key("result") || error;
     let kind = match (method, id) {
         (true, true) => Kind::Request,
@@ -157,15 +165,20 @@ fn check(seen: &Seen, value: &Value, document: &str) {
     assert_eq!(seen.tools, tools.map(|tools| tools.len() as u32));
     // Of keys that come twice in one element, serde_json does not tell the first.
     if document.matches("text").count() <= 1 && !document.contains("\\u") {
-        let content = at(value, &["result", "content"]).and_then(Value::as_array);
-        let text = content.and_then(|items| items.iter().find_map(|item| item.as_object()?.get("text")));
-        let text = text.and_then(Value::as_str).map(|text| text.replace('\0', ""));
-        match (&seen.content, text) {
-            (Some(seen), Some(text)) => {
-                assert!(*seen == text || seen.len() > 2000 && text.starts_with(seen.as_str()))
-            }
-            (seen, text) => assert_eq!(*seen, text),
+        check_content(&seen.content, at(value, &["result", "content"]));
+        check_content(&seen.inner_content, at(value, &["result", "result", "content"]));
+    }
+}
+
+fn check_content(seen: &Option<String>, content: Option<&Value>) {
+    let content = content.and_then(Value::as_array);
+    let text = content.and_then(|items| items.iter().find_map(|item| item.as_object()?.get("text")));
+    let text = text.and_then(Value::as_str).map(|text| text.replace('\0', ""));
+    match (seen, text) {
+        (Some(seen), Some(text)) => {
+            assert!(*seen == text || seen.len() > 2000 && text.starts_with(seen.as_str()))
         }
+        (seen, text) => assert_eq!(*seen, text),
     }
 }
 

@@ -11,13 +11,10 @@ use crate::{
     word::{Origin, Status, StatusDetail},
 };
 
-/// The first revision without resumable streams: there, leaving the stream is cancelling.
-const MODERN: &str = "2026-07-28";
-
 /// What kept the upstream's answer from coming, as the owner of the sockets saw it.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// `upstream_error` or `timeout`.
+    /// `upstream_error` or `timeout`; or `limited`, if the owner has refused to ask the upstream.
     pub status: Status,
     /// Nothing was sent, or the connection broke afterwards.
     pub detail: StatusDetail,
@@ -75,6 +72,9 @@ impl Exchange {
             self.recall_posted();
         }
         self.close_stream(ending, now);
+        if !self.asked.tasks.is_empty() {
+            self.keep_questions();
+        }
         self.end_open_calls(ending, now);
     }
 
@@ -96,7 +96,7 @@ impl Exchange {
         };
         for mut call in calls {
             call.record.client_left = matches!(ending, Ending::ClientLeft);
-            let outcome = outcome.clone();
+            let outcome = self.cancel_of(&call).map_or_else(|| outcome.clone(), Outcome::cancelled);
             self.finish(call, None, |call| call.finish(outcome, now));
         }
     }
@@ -124,8 +124,8 @@ impl Exchange {
 
     /// How an unanswered call ended with the exchange; `None` if its answer may still come on another one.
     fn outcome_of(&self, call: &OpenCall, ending: &Ending<'_>) -> Option<Outcome> {
-        if let Some(session) = self.session.as_ref().filter(|session| session.is_cancelled(&call.id)) {
-            return Some(Outcome::cancelled(session.cancel_reason(&call.id)));
+        if let Some(reason) = self.cancel_of(call) {
+            return Some(Outcome::cancelled(reason));
         }
         match ending {
             Ending::Stopped => {
@@ -133,11 +133,15 @@ impl Exchange {
             }
             _ if self.is_resumable(call) => None,
             Ending::Complete => Some(self.outcome_without_answer()),
-            Ending::Failed(failure) => Some(Outcome {
-                error_code: Some(failure.code.into()),
-                error_message: Some(redact::keep(&failure.message, crate::outcome::MAX_MESSAGE)),
-                ..Outcome::new(failure.status, failure.detail, Origin::Upstream)
-            }),
+            Ending::Failed(failure) => {
+                // Who refuses a call has not asked the upstream, so its fault it is not.
+                let origin = if failure.status == Status::Limited { Origin::Proxy } else { Origin::Upstream };
+                Some(Outcome {
+                    error_code: Some(failure.code.into()),
+                    error_message: Some(redact::keep(&failure.message, crate::outcome::MAX_MESSAGE)),
+                    ..Outcome::new(failure.status, failure.detail, origin)
+                })
+            }
             Ending::ClientLeft => {
                 let detail = match self.answer.head_at {
                     None => StatusDetail::ClientLeftBeforeHead,
@@ -150,8 +154,7 @@ impl Exchange {
 
     /// A stream whose events have ids can be resumed, in the revisions that know sessions.
     fn is_resumable(&self, call: &OpenCall) -> bool {
-        let legacy_revision = call.record.protocol_version.as_deref().is_none_or(|version| version < MODERN);
-        !self.answer.event_ids.is_empty() && self.session.is_some() && legacy_revision
+        !self.answer.event_ids.is_empty() && self.session.is_some() && !call.record.is_modern()
     }
 
     fn outcome_without_answer(&self) -> Outcome {

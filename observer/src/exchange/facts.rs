@@ -4,6 +4,8 @@
 use crate::{
     call::{CallId, CallRecord, Text, Tick, Timestamp},
     instance::{Head, Identity},
+    jsonrpc::IdToken,
+    outside_session::{OutsideSession, SoftKey},
     redact,
     word::{AuthMethod, AuthState, Method},
 };
@@ -31,7 +33,8 @@ pub(super) struct Facts {
     pub(super) mcp_method: Option<HeaderValue>,
     mcp_name: Option<HeaderValue>,
     pub(super) traceparent: Option<HeaderValue>,
-    has_credentials: bool,
+    /// To tell clients without a session apart; forgotten with the exchange.
+    credentials: Option<HeaderValue>,
     /// The request has a `Content-Encoding`.
     pub(super) is_encoded: bool,
 }
@@ -51,7 +54,7 @@ impl Facts {
             mcp_method: None,
             mcp_name: None,
             traceparent: None,
-            has_credentials: false,
+            credentials: None,
             is_encoded: false,
         };
         // One walk over the few headers there are is cheaper than nine searches.
@@ -71,10 +74,7 @@ impl Facts {
             "mcp-method" => &mut self.mcp_method,
             "mcp-name" => &mut self.mcp_name,
             "traceparent" => &mut self.traceparent,
-            "authorization" | "x-api-key" => {
-                self.has_credentials = true;
-                return;
-            }
+            "authorization" | "x-api-key" => &mut self.credentials,
             "content-encoding" => {
                 self.is_encoded = true;
                 return;
@@ -94,10 +94,20 @@ impl Facts {
         }
     }
 
+    /// Random bits for one of several ids of the exchange.
+    pub(super) const fn entropy_of(&self, ordinal: u32) -> u128 {
+        self.entropy.wrapping_add((ordinal as u128) << 48)
+    }
+
+    /// What a client without a session is known by where it uses this id.
+    pub(super) fn soft_key(&self, outside: &OutsideSession, id: &IdToken) -> SoftKey {
+        outside.key(self.credentials.as_ref().map(HeaderValue::as_bytes), self.client_ip.as_deref(), id)
+    }
+
     /// A record that says what is known before the body's message is: `ordinal` tells the calls of one
     /// exchange apart.
     pub(super) fn begin_record(&self, identity: &Identity, method: Method, ordinal: u32) -> Box<CallRecord> {
-        let (auth_method, auth_state) = if self.has_credentials {
+        let (auth_method, auth_state) = if self.credentials.is_some() {
             (AuthMethod::Passthrough, AuthState::Unverified)
         } else {
             (AuthMethod::None, AuthState::Missing)
@@ -106,7 +116,7 @@ impl Facts {
             .user_agent
             .as_ref()
             .map(|agent| redact::keep(&String::from_utf8_lossy(agent.as_bytes()), MAX_NAME));
-        let id = CallId::new(self.created_at, self.entropy.wrapping_add(u128::from(ordinal) << 48));
+        let id = CallId::new(self.created_at, self.entropy_of(ordinal));
         let mut record = Box::new(CallRecord::begin(id, self.created_at, method, identity));
         record.auth_method = auth_method;
         record.auth_state = auth_state;

@@ -2,11 +2,12 @@
 
 use super::{Exchange, Role, facts::keep_name};
 use crate::{
-    call::{Text, Tick},
+    call::{CallRecord, MODERN, Text, Tick},
     conversation::{Cancel, MAX_CANCELS, SessionInfo, hash_secret},
     correlator::OpenCall,
     decoder::Coding,
     jsonrpc::{IdToken, Kind, Leaf, Message},
+    outcome::hash_leaf,
     trace::TraceParent,
     word::{Method, Transport},
 };
@@ -54,8 +55,12 @@ impl Exchange {
                 return;
             }
             self.open_call(method, message, now);
-        } else if method == "initialize" {
-            self.note_initialize(message);
+            return;
+        }
+        match method {
+            "initialize" => self.note_initialize(message),
+            "subscriptions/listen" => self.asked.listens = true,
+            _ => self.take_task_request(method, message),
         }
     }
 
@@ -75,13 +80,14 @@ impl Exchange {
         record.client_name = client(Leaf::MetaClientName, |info| &info.client_name);
         record.client_version = client(Leaf::MetaClientVersion, |info| &info.client_version);
         record.session_hash = self.session_hash();
-        record.mrtr_group = message.text(Leaf::ParamsRequestState).map(|state| hash_secret(state.as_bytes()));
+        let state = hash_leaf(message, Leaf::ParamsRequestState);
+        record.mrtr_group = state.map(|state| self.instance.rounds.group_of(state));
         let header = self.facts.traceparent.as_ref().and_then(|value| value.to_str().ok());
         let parent = message.text(Leaf::Traceparent).and_then(TraceParent::parse);
         if let Some(parent) = parent.or_else(|| header.and_then(TraceParent::parse)) {
             parent.join(&mut record);
         }
-        self.push_call(OpenCall { record, id: message.id(), began_at: self.facts.began_at, asked_at: now });
+        self.push_call(record, message.id(), now);
     }
 
     /// What a record says instead of the session's id.
@@ -94,20 +100,32 @@ impl Exchange {
     }
 
     /// Puts a call where its answer will be looked for.
-    fn push_call(&mut self, mut call: OpenCall) {
+    fn push_call(&mut self, record: Box<CallRecord>, id: IdToken, asked_at: Tick) {
+        let mut call = OpenCall { record, id, began_at: self.facts.began_at, asked_at, soft_key: None };
         match &self.role {
             Role::LegacyPost(conversation) => {
                 call.record.transport_type = Transport::Sse;
                 call.record.client_transport = Transport::Sse;
                 self.asked.posted.push(call.record.id);
-                let asked_at = call.asked_at;
                 // The stream may have closed since this POST began; then nobody will answer.
                 if let Err((call, status)) = conversation.push_open(call) {
                     self.end_session_calls(vec![call], status, asked_at);
                 }
             }
-            _ => self.open.push(call),
+            _ => {
+                if self.is_outside_session() && !call.record.is_modern() {
+                    let key = self.facts.soft_key(&self.instance.outside_session, &call.id);
+                    self.instance.outside_session.begin(key);
+                    call.soft_key = Some(key);
+                }
+                self.open.push(call);
+            }
         }
+    }
+
+    /// Whether the client speaks without a session, so that its cancellations say next to nothing.
+    const fn is_outside_session(&self) -> bool {
+        self.session.is_none() && self.facts.session_id.is_none()
     }
 
     /// `_meta`, then the header, then what the session agreed on, then what the specification assumes.
@@ -152,8 +170,17 @@ impl Exchange {
             None if self.facts.session_id.is_some() && self.asked.cancels.len() < MAX_CANCELS => {
                 self.asked.cancels.push(cancel);
             }
+            // A client of 2026-07-28 cancels by closing the stream, and its ids say nothing outside of its exchange.
+            None if self.is_outside_session() && !self.states_modern() => {
+                let outside = &self.instance.outside_session;
+                outside.note_cancel(self.facts.soft_key(outside, &cancel.id), cancel.reason, at);
+            }
             None => {}
         }
+    }
+
+    fn states_modern(&self) -> bool {
+        self.facts.protocol_version.as_ref().is_some_and(|version| version.as_bytes() >= MODERN.as_bytes())
     }
 
     pub(super) fn end_request(&mut self, now: Tick) {
@@ -187,12 +214,7 @@ impl Exchange {
         record.tool_name =
             self.facts.announced_tool().filter(|_| method == Method::ToolsCall).map(|tool| keep_name(&tool));
         record.protocol_version = self.version_of(&Message::default(), None);
-        self.push_call(OpenCall {
-            record,
-            id: IdToken::Missing,
-            began_at: self.facts.began_at,
-            asked_at: now,
-        });
+        self.push_call(record, IdToken::Missing, now);
     }
 
     /// The exchange ends before its request was read to the end: the call counts all the same if enough of it

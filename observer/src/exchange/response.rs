@@ -1,14 +1,15 @@
 //! The response's side of an exchange: from its messages to finished calls.
 
 use super::{
-    Exchange, Finished, Role,
+    Asked, Exchange, Finished, Role,
     facts::{hash_event_id, session_id},
 };
 use crate::{
-    call::Tick,
+    call::{Text, Tick},
     conversation::SessionInfo,
     correlator::OpenCall,
     jsonrpc::{IdToken, Kind, Leaf, Message},
+    outcome::{Outcome, hash_leaf},
     reader::{Read, Reader},
     word::{Framing, MatchKind, Origin, Status, StatusDetail},
 };
@@ -17,6 +18,8 @@ use std::sync::Arc;
 
 /// How much of an error's body is kept for its message.
 const MAX_ERROR_BODY: usize = 512;
+/// Events at the beginning of a resumed stream that are looked at although no answer is waited for.
+const MAX_REPLAYED: u64 = 256;
 /// Event ids remembered of one stream; a client resumes behind one of the last.
 const MAX_EVENT_IDS: usize = 128;
 
@@ -37,7 +40,7 @@ impl Exchange {
             self.end_session(now);
         }
         let expects = match self.role {
-            Role::Post => !self.asked.done || !self.open.is_empty() || self.asked.initialize.is_some(),
+            Role::Post => !self.asked.done || !self.open.is_empty() || self.asked.expects_more(),
             Role::LegacyPost(_) => !self.open.is_empty(),
             Role::Stream => true,
             _ => false,
@@ -76,11 +79,11 @@ impl Exchange {
         }
     }
 
-    /// A stream with `Last-Event-ID` brings the answers that an ended one owed.
+    /// A stream with `Last-Event-ID` brings what an ended one owed.
     fn resume(&mut self) {
-        if let (Some(id), Some(session)) = (&self.facts.last_event_id, &self.session) {
-            self.open = session.adopt(hash_event_id(id.as_bytes()));
-            self.asked.requests = u32::try_from(self.open.len()).unwrap_or(u32::MAX);
+        if self.session.is_some() {
+            let id = self.facts.last_event_id.as_ref();
+            self.answer.resumed = id.map(|id| hash_event_id(id.as_bytes()));
         }
     }
 
@@ -100,10 +103,16 @@ impl Exchange {
     /// Calls that were asked on other exchanges, of a session that is over: this exchange's head, status and bytes
     /// are not theirs.
     pub(super) fn end_session_calls(&mut self, calls: Vec<OpenCall>, status: Status, now: Tick) {
-        for call in calls {
+        for mut call in calls {
             // A session ends by its client's will, or because the server has forgotten it.
             let origin = if status == Status::Cancelled { Origin::Client } else { Origin::Upstream };
-            let outcome = crate::outcome::Outcome::new(status, StatusDetail::SessionEnded, origin);
+            let ended = Outcome::new(status, StatusDetail::SessionEnded, origin);
+            // Ids mean something within their session only, and this may be another one that had to make room.
+            let own =
+                self.session.as_ref().filter(|own| call.record.session_hash.as_ref() == Some(&own.hash));
+            let cancelled = own.and_then(|session| session.cancel_of(&call.id));
+            call.record.cancel_requested |= cancelled.is_some();
+            let outcome = cancelled.map_or(ended, Outcome::cancelled);
             self.finished.push_back(Finished { record: call.finish(outcome, now), answered_at: None });
         }
     }
@@ -114,10 +123,22 @@ impl Exchange {
         }
         let mut reader = std::mem::replace(&mut self.answer.reader, Reader::BLIND);
         reader.read(bytes, now, |read| self.take_read(read, now));
-        let passive = matches!(self.role, Role::Stream) && self.answer.events > 0 && self.open.is_empty();
-        if !passive {
+        if !self.is_passive() {
             self.answer.reader = reader;
         }
+    }
+
+    /// Whether nothing more on the stream concerns a call: one of the server's own, once its first event has not made it
+    /// a legacy one, and a resumed one, once nothing is waited for and what could be sent again has been.
+    fn is_passive(&self) -> bool {
+        matches!(self.role, Role::Stream)
+            && self.answer.events > 0
+            && (self.answer.resumed.is_none()
+                || (self.answer.events > MAX_REPLAYED
+                    && !self
+                        .session
+                        .as_ref()
+                        .is_some_and(|session| session.with_resumption(|owed| owed.is_owed()))))
     }
 
     fn keep_error_body(&mut self, bytes: &[u8]) {
@@ -134,7 +155,7 @@ impl Exchange {
                 if has_data && self.answer.first_event_at.is_none() {
                     self.answer.first_event_at = Some(now);
                 }
-                if let Some(id) = id {
+                if let Some(id) = id.filter(|_| !matches!(self.role, Role::Stream)) {
                     let ids = &mut self.answer.event_ids;
                     if ids.len() == MAX_EVENT_IDS {
                         ids.remove(0);
@@ -144,11 +165,13 @@ impl Exchange {
             }
             Read::Decoded(bytes) => self.keep_error_body(bytes),
             Read::Endpoint(value) => self.announce_endpoint(value, now),
-            Read::Message { message, framing, bytes, at } => {
-                if message.kind() == Kind::Response {
-                    self.take_answer(message, framing, bytes, at);
+            Read::Message { message, framing, bytes, at } => match message.kind() {
+                Kind::Response => self.take_answer(message, framing, bytes, at),
+                Kind::Notification if self.asked.listens => {
+                    self.take_task_notice(message, framing, bytes, at)
                 }
-            }
+                _ => {}
+            },
         }
     }
 
@@ -173,25 +196,69 @@ impl Exchange {
 
     fn take_answer(&mut self, message: &Message, framing: Framing, bytes: u64, at: Tick) {
         let id = message.id();
-        if self.take_initialized(message, &id) {
+        if self.take_initialized(message, &id) || self.take_task_answer(message, &id, framing, bytes, at) {
             return;
         }
-        let found = match &self.role {
-            Role::LegacyStream { conversation, .. } => conversation.take_answered(&id),
-            _ => self.open.take_on_exchange(&id, self.asked.requests),
-        };
         let framing = if self.is_batch() && framing == Framing::Sse { Framing::BatchSse } else { framing };
-        if let Some((call, kind)) = found {
-            self.finish(call, Some(at), |call| call.answer(message, kind, framing, bytes, at));
+        if let Some((call, kind)) = self.take_answered(&id) {
+            self.answer_call(call, message, kind, framing, bytes, at);
         } else if self.is_batch() && message.has_error() && id == IdToken::Missing {
             // One bare error answers the whole batch.
             for call in self.open.take_all() {
-                self.finish(call, Some(at), |call| {
-                    call.answer(message, MatchKind::Positional, framing, bytes, at)
-                });
+                self.answer_call(call, message, MatchKind::Positional, framing, bytes, at);
             }
         } else if matches!(self.role, Role::LegacyStream { .. }) {
             self.instance.count_orphan();
+        }
+    }
+
+    /// The call that an answer ends. One that was answered before and comes again on a resumed stream is counted.
+    fn take_answered(&mut self, id: &IdToken) -> Option<(OpenCall, MatchKind)> {
+        match (&self.role, self.answer.resumed, &self.session) {
+            (Role::LegacyStream { conversation, .. }, ..) => conversation.take_answered(id),
+            (Role::Stream, Some(event_id), Some(session)) => session.with_resumption(|owed| {
+                let found = owed.take_call(id, event_id);
+                match &found {
+                    Some((call, _)) => owed.note_answered(&call.id),
+                    None if owed.was_answered(id) => self.instance.count_redelivered(),
+                    None => {}
+                }
+                found
+            }),
+            _ => {
+                let found = self.open.take_on_exchange(id, self.asked.requests);
+                if let (Some((call, _)), Some(session)) = (&found, &self.session)
+                    && !self.answer.event_ids.is_empty()
+                {
+                    session.with_resumption(|owed| owed.note_answered(&call.id));
+                }
+                found
+            }
+        }
+    }
+
+    fn answer_call(
+        &mut self,
+        call: OpenCall,
+        message: &Message,
+        kind: MatchKind,
+        framing: Framing,
+        bytes: u64,
+        at: Tick,
+    ) {
+        let (began_at, asked_at) = (call.began_at, call.asked_at);
+        self.finish(call, Some(at), |call| call.answer(message, kind, framing, bytes, at));
+        if let Some(state) = hash_leaf(message, Leaf::ResultRequestState) {
+            self.remember_round(state);
+        }
+        self.remember_task(began_at, asked_at, at);
+    }
+
+    /// The call that was finished last handed out a state, which the next round of its group will go on from.
+    fn remember_round(&mut self, state: Text) {
+        if let Some(Finished { record, .. }) = self.finished.back_mut() {
+            let group = record.mrtr_group.get_or_insert_with(|| Text::clone(&state));
+            self.instance.rounds.note(state, group);
         }
     }
 
@@ -212,5 +279,12 @@ impl Exchange {
 
     const fn is_batch(&self) -> bool {
         self.asked.requests > 1
+    }
+}
+
+impl Asked {
+    /// Whether the answer may hold something beside the calls' answers that is to be read.
+    const fn expects_more(&self) -> bool {
+        self.initialize.is_some() || self.listens || !self.tasks.is_empty()
     }
 }

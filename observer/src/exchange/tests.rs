@@ -1,11 +1,16 @@
 //! Exchanges driven as the proxy drives them, with instants that the test chooses.
 
 mod answers;
+mod batches;
 mod encoded;
 mod endings;
 mod legacy;
 mod limits;
+mod modern;
+mod outside_session;
+mod resumed;
 mod sessions;
+mod tasks;
 
 use crate::{
     call::{CallRecord, Text, Tick, Timestamp},

@@ -1,18 +1,18 @@
 //! How a message keeps the leaves that the scanner finds: one after the other in one piece of memory, each up
 //! to its cap, repaired to valid UTF-8 when its end is reached.
 
-use super::{ARENA_LIMIT, Capture, Form, Leaf, Message, text};
+use super::{ARENA_LIMIT, ARENA_START, Capture, Form, Leaf, Message, text};
 
 impl Message {
     /// Starts to keep a leaf; `None` if it is not wanted (again).
     pub(super) fn begin_capture(&mut self, leaf: Leaf, form: Form) -> Option<Leaf> {
-        // Only the first text of the content tells what went wrong.
-        if leaf == Leaf::ContentText && self.captures[leaf as usize].is_some() {
+        if leaf.is_first_only() && self.captures[leaf as usize].is_some() {
             return None;
         }
-        self.compact();
+        self.make_room();
         let start = self.arena.len() as u32;
-        self.captures[leaf as usize] = Some(Capture { form, start, len: 0, truncated: false });
+        self.captures[leaf as usize] =
+            Some(Capture { form, start, len: 0, truncated: false, escaped: false });
         Some(leaf)
     }
 
@@ -26,6 +26,13 @@ impl Message {
         self.arena.extend_from_slice(&bytes[..kept]);
     }
 
+    /// Notes that the leaf has an escape, if that is so.
+    pub(super) fn note_escape(&mut self, leaf: Option<Leaf>, has_escape: bool) {
+        if has_escape && let Some(capture) = leaf.and_then(|leaf| self.captures[leaf as usize].as_mut()) {
+            capture.escaped = true;
+        }
+    }
+
     /// Undoes the escapes of a leaf that is complete, and repairs what is not UTF-8.
     pub(super) fn end_capture(&mut self, leaf: Option<Leaf>) {
         let Some(leaf) = leaf else { return };
@@ -35,6 +42,9 @@ impl Message {
         }
         let start = capture.start as usize;
         let raw = &self.arena[start..start + capture.len as usize];
+        if capture.form == Form::String && !capture.escaped && !capture.truncated && is_plain(raw) {
+            return;
+        }
         let whole = if capture.truncated { trim_partial(raw) } else { raw };
         let readable = match capture.form {
             Form::String => text::unescape(whole),
@@ -48,11 +58,17 @@ impl Message {
         }
     }
 
+    /// Memory for the leaves of a usual message at once, and for more as it comes.
+    fn make_room(&mut self) {
+        if self.arena.capacity() == 0 {
+            self.arena.reserve_exact(ARENA_START);
+        } else if self.arena.len() >= ARENA_LIMIT {
+            self.compact();
+        }
+    }
+
     /// Drops the bytes of leaves that came again, once there are many: keys repeated for ever cost nothing.
     fn compact(&mut self) {
-        if self.arena.len() < ARENA_LIMIT {
-            return;
-        }
         let old = std::mem::take(&mut self.arena);
         for capture in self.captures.iter_mut().flatten() {
             let start = capture.start as usize;
@@ -72,6 +88,11 @@ impl Message {
     pub(super) fn forget(&mut self, leaves: std::ops::Range<usize>) {
         self.captures[leaves].fill(None);
     }
+}
+
+/// Whether a text without escapes needs no repair; a text beyond ASCII may be fine too.
+fn is_plain(raw: &[u8]) -> bool {
+    raw.iter().fold(true, |plain, byte| plain & (1..0x80).contains(byte))
 }
 
 /// Cuts a string that was cut anywhere back to its last whole character or escape.

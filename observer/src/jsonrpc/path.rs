@@ -2,8 +2,8 @@
 //!
 //! The tree is at most [`MAX_DEPTH`] levels deep, so the scanner needs no recursion and no growing stack.
 
-/// Levels of containers on the longest way to a leaf: batch, message, `params`, `_meta`, `clientInfo`.
-pub(super) const MAX_DEPTH: usize = 5;
+/// Levels of containers on the longest way to a leaf: batch, message, `result`, `result`, `content`, its item.
+pub(super) const MAX_DEPTH: usize = 6;
 
 /// A value that is kept. The leaves of one container stand together, so that they can be forgotten together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,16 @@ pub enum Leaf {
     Reason,
     /// `params.taskId`.
     ParamsTaskId,
+    /// `params.status`, of a `notifications/tasks`.
+    ParamsStatus,
+    /// `params.statusMessage`, of the same.
+    ParamsStatusMessage,
+    /// `params.result.isError`, of the same.
+    ParamsIsError,
+    /// `params.error.code`, of the same.
+    ParamsErrorCode,
+    /// `params.error.message`, of the same.
+    ParamsErrorMessage,
     /// `params.requestState`.
     ParamsRequestState,
     /// `params.protocolVersion`, of an `initialize`.
@@ -45,6 +55,8 @@ pub enum Leaf {
     ResultTaskId,
     /// `result.status`, of a `tasks/get`.
     ResultStatus,
+    /// `result.statusMessage`, of the same.
+    ResultStatusMessage,
     /// `result.protocolVersion`, of an `initialize`.
     ResultVersion,
     /// `result.requestState`.
@@ -55,6 +67,8 @@ pub enum Leaf {
     ContentText,
     /// `result.result.isError`, inside `tasks/get`.
     InnerIsError,
+    /// The first `result.result.content[].text`.
+    InnerContentText,
     /// `result.error.code`, inside `tasks/get`.
     InnerErrorCode,
     /// `result.error.message`, inside `tasks/get`.
@@ -76,7 +90,13 @@ impl Leaf {
         match self {
             // Two ids that differ only behind this point would be taken for one.
             Self::Id | Self::RequestId => 1024,
-            Self::ContentText | Self::ErrorMessage | Self::InnerErrorMessage => 2048,
+            Self::ContentText
+            | Self::InnerContentText
+            | Self::ErrorMessage
+            | Self::InnerErrorMessage
+            | Self::ParamsErrorMessage
+            | Self::ResultStatusMessage
+            | Self::ParamsStatusMessage => 2048,
             Self::ParamsRequestState | Self::ResultRequestState => 4096,
             Self::ErrorData => 8192,
             _ => 256,
@@ -85,7 +105,12 @@ impl Leaf {
 
     /// Ids are compared as they were written, and most contents are never looked at.
     pub(super) const fn keeps_escapes(self) -> bool {
-        matches!(self, Self::Id | Self::RequestId | Self::ContentText)
+        matches!(self, Self::Id | Self::RequestId | Self::ContentText | Self::InnerContentText)
+    }
+
+    /// Of a content only the first text tells what went wrong.
+    pub(super) const fn is_first_only(self) -> bool {
+        matches!(self, Self::ContentText | Self::InnerContentText)
     }
 }
 
@@ -104,7 +129,11 @@ pub(super) enum Node {
     Content,
     ContentItem,
     InnerResult,
+    InnerContent,
+    InnerContentItem,
     InnerError,
+    ParamsResult,
+    ParamsError,
     Error,
 }
 
@@ -134,17 +163,7 @@ impl Node {
                 b"error" => N(Self::Error),
                 _ => Target::Skip,
             },
-            Self::Params => match key {
-                b"name" => L(Leaf::Name),
-                b"requestId" => L(Leaf::RequestId),
-                b"reason" => L(Leaf::Reason),
-                b"taskId" => L(Leaf::ParamsTaskId),
-                b"requestState" => L(Leaf::ParamsRequestState),
-                b"protocolVersion" => L(Leaf::ParamsVersion),
-                b"clientInfo" => N(Self::ClientInfo),
-                b"_meta" => N(Self::Meta),
-                _ => Target::Skip,
-            },
+            Self::Params => params_child(key),
             Self::Meta => match key {
                 b"traceparent" => L(Leaf::Traceparent),
                 b"io.modelcontextprotocol/protocolVersion" => L(Leaf::MetaVersion),
@@ -165,6 +184,14 @@ impl Node {
             Self::Task if key == b"taskId" => L(Leaf::TaskId),
             Self::ContentItem if key == b"text" => L(Leaf::ContentText),
             Self::InnerResult if key == b"isError" => L(Leaf::InnerIsError),
+            Self::InnerResult if key == b"content" => N(Self::InnerContent),
+            Self::InnerContentItem if key == b"text" => L(Leaf::InnerContentText),
+            Self::ParamsResult if key == b"isError" => L(Leaf::ParamsIsError),
+            Self::ParamsError => match key {
+                b"code" => L(Leaf::ParamsErrorCode),
+                b"message" => L(Leaf::ParamsErrorMessage),
+                _ => Target::Skip,
+            },
             Self::InnerError => match key {
                 b"code" => L(Leaf::InnerErrorCode),
                 b"message" => L(Leaf::InnerErrorMessage),
@@ -185,13 +212,14 @@ impl Node {
         match self {
             Self::Batch => Target::Node(Self::Message),
             Self::Content => Target::Node(Self::ContentItem),
+            Self::InnerContent => Target::Node(Self::InnerContentItem),
             _ => Target::Skip,
         }
     }
 
     /// Whether it is wanted as an array (or else as an object).
     pub(super) const fn is_array(self) -> bool {
-        matches!(self, Self::Batch | Self::Tools | Self::Content)
+        matches!(self, Self::Batch | Self::Tools | Self::Content | Self::InnerContent)
     }
 
     /// The leaves below it.
@@ -204,12 +232,35 @@ impl Node {
             Self::Result => (Leaf::IsError, Leaf::InnerErrorMessage),
             Self::Task => (Leaf::TaskId, Leaf::TaskId),
             Self::Content => (Leaf::ContentText, Leaf::ContentText),
-            Self::InnerResult => (Leaf::InnerIsError, Leaf::InnerIsError),
+            Self::InnerResult => (Leaf::InnerIsError, Leaf::InnerContentText),
+            Self::InnerContent => (Leaf::InnerContentText, Leaf::InnerContentText),
+            Self::ParamsResult => (Leaf::ParamsIsError, Leaf::ParamsIsError),
+            Self::ParamsError => (Leaf::ParamsErrorCode, Leaf::ParamsErrorMessage),
             Self::InnerError => (Leaf::InnerErrorCode, Leaf::InnerErrorMessage),
             Self::Error => (Leaf::ErrorCode, Leaf::ErrorData),
-            Self::Batch | Self::Message | Self::Tools | Self::ContentItem => return 0..0,
+            Self::Batch | Self::Message | Self::Tools | Self::ContentItem | Self::InnerContentItem => {
+                return 0..0;
+            }
         };
         first as usize..last as usize + 1
+    }
+}
+
+fn params_child(key: &[u8]) -> Target {
+    match key {
+        b"name" => Target::Leaf(Leaf::Name),
+        b"requestId" => Target::Leaf(Leaf::RequestId),
+        b"reason" => Target::Leaf(Leaf::Reason),
+        b"taskId" => Target::Leaf(Leaf::ParamsTaskId),
+        b"status" => Target::Leaf(Leaf::ParamsStatus),
+        b"statusMessage" => Target::Leaf(Leaf::ParamsStatusMessage),
+        b"result" => Target::Node(Node::ParamsResult),
+        b"error" => Target::Node(Node::ParamsError),
+        b"requestState" => Target::Leaf(Leaf::ParamsRequestState),
+        b"protocolVersion" => Target::Leaf(Leaf::ParamsVersion),
+        b"clientInfo" => Target::Node(Node::ClientInfo),
+        b"_meta" => Target::Node(Node::Meta),
+        _ => Target::Skip,
     }
 }
 
@@ -219,6 +270,7 @@ fn result_child(key: &[u8]) -> Target {
         b"resultType" => Target::Leaf(Leaf::ResultType),
         b"taskId" => Target::Leaf(Leaf::ResultTaskId),
         b"status" => Target::Leaf(Leaf::ResultStatus),
+        b"statusMessage" => Target::Leaf(Leaf::ResultStatusMessage),
         b"protocolVersion" => Target::Leaf(Leaf::ResultVersion),
         b"requestState" => Target::Leaf(Leaf::ResultRequestState),
         b"task" => Target::Node(Node::Task),

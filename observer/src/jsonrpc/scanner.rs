@@ -150,8 +150,7 @@ impl Scanner {
             }
             b'"' => {
                 let leaf = self.capture(target, Form::String);
-                self.state = State::String { leaf, escaped: false };
-                (at + 1, false)
+                (at + 1 + self.continue_string(leaf, false, &input[at + 1..]), false)
             }
             _ => {
                 self.capture(target, Form::Scalar);
@@ -190,8 +189,8 @@ impl Scanner {
                 self.message.tool_count = None;
             }
             Node::Tools => self.message.tool_count = None,
-            // `"error": null` beside a result is no error.
-            Node::Error => self.message.has_error = first != b'n',
+            // `"error": null` beside a result is no error, and `"error": "invalid_token"` is one of OAuth (RFC 6749, 5.2).
+            Node::Error => self.message.has_error = first == b'{',
             _ => {}
         }
     }
@@ -230,8 +229,7 @@ impl Scanner {
             None => (input.len(), false),
             Some(at) if input[at] == b'"' => {
                 self.key.clear();
-                self.state = State::Key { escaped: false };
-                (at + 1, false)
+                (at + 1 + self.continue_key(false, &input[at + 1..]), false)
             }
             Some(at) => (at + 1, self.end_container()),
         }

@@ -3,8 +3,12 @@
 //! HTTP/1.1 with a connection per exchange, because on HTTP/2 all streams share one window and a slow reader
 //! would stall the others (WIRE.md 3.2).
 
-use super::{Sender, failure, socket::Socket};
-use crate::{tap::RequestBody, tasks::Tasks};
+use super::{
+    Link, failure,
+    socket::{Look, Socket},
+    upload::Upload,
+};
+use crate::tasks::Tasks;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use mcpmeter_journal::chain;
@@ -29,7 +33,16 @@ pub(crate) struct Connector {
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     timeout: Duration,
-    max_headers: usize,
+    heads: HeadLimits,
+}
+
+/// How large the head of an answer may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeadLimits {
+    /// `proxy.max_headers`.
+    pub(crate) fields: usize,
+    /// `proxy.max_header_bytes`.
+    pub(crate) bytes: usize,
 }
 
 impl Connector {
@@ -37,13 +50,13 @@ impl Connector {
         upstream: &mcpmeter_config::Upstream,
         tls: Option<Arc<ClientConfig>>,
         timeout: Duration,
-        max_headers: usize,
+        heads: HeadLimits,
     ) -> io::Result<Self> {
         let name = || ServerName::try_from(upstream.host.clone()).map_err(io::Error::other);
         let tls = tls.map(|config| Ok::<_, io::Error>((TlsConnector::from(config), name()?))).transpose()?;
         // Random, because a reload must not give a new upstream the connections of an old one.
         let id = fastrand::u64(..);
-        Ok(Self { id, host: upstream.host.clone(), port: upstream.port, tls, timeout, max_headers })
+        Ok(Self { id, host: upstream.host.clone(), port: upstream.port, tls, timeout, heads })
     }
 
     /// Tells this upstream's connections from those of others.
@@ -52,7 +65,7 @@ impl Connector {
     }
 
     /// A new connection, driven by a task of its own.
-    pub(crate) async fn connect(&self, tasks: &Tasks) -> Result<Sender, Failure> {
+    pub(super) async fn connect(&self, tasks: &Tasks) -> Result<Link, Failure> {
         match tokio::time::timeout(self.timeout, self.connect_untimed(tasks)).await {
             Ok(connected) => connected,
             Err(_) => {
@@ -62,19 +75,20 @@ impl Connector {
         }
     }
 
-    async fn connect_untimed(&self, tasks: &Tasks) -> Result<Sender, Failure> {
-        let stream = self.dial().await?;
+    async fn connect_untimed(&self, tasks: &Tasks) -> Result<Link, Failure> {
+        let look = Look::default();
+        let stream = self.dial(&look).await?;
         match &self.tls {
-            None => self.handshake(stream, tasks).await,
+            None => self.handshake(stream, look, tasks).await,
             Some((connector, name)) => {
                 let failed = |error: io::Error| failure::unreachable("tls_error", chain(&error));
                 let stream = connector.connect(name.clone(), stream).await.map_err(failed)?;
-                self.handshake(stream, tasks).await
+                self.handshake(stream, look, tasks).await
             }
         }
     }
 
-    async fn dial(&self) -> Result<Socket, Failure> {
+    async fn dial(&self, look: &Look) -> Result<Socket, Failure> {
         let resolved = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
         let addresses = resolved.map_err(|error| failure::unreachable("dns_error", chain(&error)))?;
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -82,7 +96,7 @@ impl Connector {
             match TcpStream::connect(address).await {
                 Ok(stream) => {
                     set_options(&stream);
-                    return Ok(Socket::new(stream));
+                    return Ok(Socket::new(stream, look.clone()));
                 }
                 Err(error) => last = error,
             }
@@ -96,21 +110,22 @@ impl Connector {
         Err(failure::unreachable(code, last.to_string()))
     }
 
-    async fn handshake<S>(&self, stream: S, tasks: &Tasks) -> Result<Sender, Failure>
+    async fn handshake<S>(&self, stream: S, look: Look, tasks: &Tasks) -> Result<Link, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
-            .max_headers(self.max_headers)
-            .handshake::<_, RequestBody>(TokioIo::new(stream))
+            .max_headers(self.heads.fields)
+            .max_buf_size(self.heads.bytes)
+            .handshake::<_, Upload>(TokioIo::new(stream))
             .await
             .map_err(|error| failure::unreachable("connect_error", chain(&error)))?;
         tasks.spawn(async move {
             // Whoever waits for an answer is told what went wrong; there is nobody else to tell.
             let _ = connection.await;
         });
-        Ok(sender)
+        Ok(Link { sender, look })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use mcpmeter_journal::chain;
 use mcpmeter_observer::{Failure, Status, StatusDetail};
-use std::{error::Error, io};
+use std::{error::Error, io, time::Duration};
 
 /// A connection that could not be made.
 pub(super) fn unreachable(code: &'static str, message: String) -> Failure {
@@ -24,6 +24,39 @@ pub(super) fn before_head(error: &hyper::Error) -> Failure {
         code: code_of(error),
         message: chain(error),
         http_status: Some(502),
+    }
+}
+
+/// An answer that is not one to what was asked.
+pub(super) fn invalid(message: &str) -> Failure {
+    Failure {
+        status: Status::UpstreamError,
+        detail: StatusDetail::Aborted,
+        code: "invalid_response",
+        message: message.to_owned(),
+        http_status: Some(502),
+    }
+}
+
+/// An answer that did not come within a configured limit; `code` names it.
+pub(crate) fn late(code: &'static str, limit: Duration) -> Failure {
+    Failure {
+        status: Status::Timeout,
+        detail: StatusDetail::Aborted,
+        code,
+        message: format!("no answer within {limit} ms", limit = limit.as_millis()),
+        http_status: Some(504),
+    }
+}
+
+/// A request that the route has no room for.
+pub(crate) fn no_room(limit: u32) -> Failure {
+    Failure {
+        status: Status::Limited,
+        detail: StatusDetail::Unreachable,
+        code: "max_exchanges",
+        message: format!("{limit} exchanges are going on already"),
+        http_status: Some(503),
     }
 }
 

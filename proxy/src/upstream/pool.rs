@@ -1,7 +1,7 @@
 //! Connections that wait for their next request, per upstream. A worker has its own pool, so its lock is
 //! taken by one thread only, unless the runtime is shared.
 
-use super::Sender;
+use super::Link;
 use crate::clock::Clock;
 use mcpmeter_observer::Tick;
 use std::{
@@ -12,6 +12,9 @@ use std::{
 /// How long a connection is kept, in nanoseconds. uvicorn and Node close idle ones after 5 s, and a request
 /// that crosses their closing would be lost; so ours are given up before.
 const MAX_IDLE: u64 = 4 * 1_000_000_000;
+/// After so long a rest, in nanoseconds, a connection is looked at before it is used: one system call. No server
+/// closes one as idle sooner, and those in constant use are not worth it.
+const REST: u64 = 10 * 1_000_000;
 /// Connections kept per upstream and worker; more are closed when their exchange ends.
 const MAX_KEPT: usize = 256;
 
@@ -23,7 +26,7 @@ pub(crate) struct Pool {
 }
 
 struct Kept {
-    sender: Sender,
+    link: Link,
     since: Tick,
 }
 
@@ -37,21 +40,25 @@ impl Pool {
     }
 
     /// The connection that was used last, so that those no longer needed grow old.
-    pub(crate) fn take(&self, upstream: u64) -> Option<Sender> {
+    pub(super) fn take(&self, upstream: u64) -> Option<Link> {
         let now = self.clock.tick();
         let mut kept = self.kept();
         let connections = kept.get_mut(&upstream)?;
-        while let Some(Kept { sender, since }) = connections.pop() {
-            if sender.is_ready() && now.nanos_since(since) < MAX_IDLE {
-                return Some(sender);
+        while let Some(Kept { link, since }) = connections.pop() {
+            let rest = now.nanos_since(since);
+            if link.sender.is_ready() && rest < MAX_IDLE {
+                if rest >= REST {
+                    link.look.ask();
+                }
+                return Some(link);
             }
         }
         None
     }
 
     /// Remembers where a connection in use has to be given back.
-    pub(crate) fn lease(&self, upstream: u64, sender: Sender) -> Lease {
-        Lease { pool: self.clone(), upstream, sender }
+    pub(super) fn lease(&self, upstream: u64, link: Link) -> Lease {
+        Lease { pool: self.clone(), upstream, link }
     }
 
     /// Closes everything that is kept, because the worker stops.
@@ -63,7 +70,8 @@ impl Pool {
     pub(crate) fn close_idle(&self) {
         let now = self.clock.tick();
         self.kept().retain(|_, connections| {
-            connections.retain(|kept| !kept.sender.is_closed() && now.nanos_since(kept.since) < MAX_IDLE);
+            connections
+                .retain(|kept| !kept.link.sender.is_closed() && now.nanos_since(kept.since) < MAX_IDLE);
             connections.shrink_to_fit();
             !connections.is_empty()
         });
@@ -75,20 +83,20 @@ impl Pool {
 pub(crate) struct Lease {
     pool: Pool,
     upstream: u64,
-    sender: Sender,
+    link: Link,
 }
 
 impl Lease {
     /// The answer is complete: the connection can carry the next request.
     pub(crate) fn give_back(self) {
-        if self.sender.is_closed() {
+        if self.link.sender.is_closed() {
             return;
         }
         let since = self.pool.clock.tick();
         let mut kept = self.pool.kept();
         let connections = kept.entry(self.upstream).or_default();
         if connections.len() < MAX_KEPT {
-            connections.push(Kept { sender: self.sender, since });
+            connections.push(Kept { link: self.link, since });
         }
     }
 }

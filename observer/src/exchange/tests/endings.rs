@@ -7,7 +7,7 @@ type FailureCase =
     (u16, &'static str, &'static str, Status, Option<&'static str>, Option<&'static str>, Option<Origin>);
 
 #[rustfmt::skip]
-const FAILURES: [FailureCase; 7] = [
+const FAILURES: [FailureCase; 9] = [
     (200, JSON, r#"{"id":1,"result":{"isError":true,"content":[{"type":"text","text":"boom"}]}}"#,
         Status::ToolError, None, Some("boom"), Some(Origin::Upstream)),
     (200, JSON, r#"{"id":1,"error":{"code":-32602,"message":"no such tool"}}"#,
@@ -16,6 +16,11 @@ const FAILURES: [FailureCase; 7] = [
         Status::RpcError, Some("-32020"), Some("bad header"), Some(Origin::Upstream)),
     (500, "text/plain", "oops", Status::HttpError, Some("http_500"), Some("oops"), Some(Origin::Upstream)),
     (401, "text/plain", "who?", Status::HttpError, Some("http_401"), Some("who?"), Some(Origin::Client)),
+    // An error of OAuth (RFC 6749, 5.2), and one of HTTP (RFC 9457), are not JSON-RPC's.
+    (401, JSON, r#"{"error":"invalid_token","error_description":"expired"}"#,
+        Status::HttpError, Some("http_401"), Some(r#"{"error":"invalid_token","error_description":"expired"}"#), Some(Origin::Client)),
+    (403, "application/problem+json", r#"{"title":"no","status":403}"#,
+        Status::HttpError, Some("http_403"), Some(r#"{"title":"no","status":403}"#), Some(Origin::Client)),
     (200, SSE, ": nothing\n\n",
         Status::UpstreamError, None, Some("http status 200 without an answer"), Some(Origin::Upstream)),
     (202, "", "", Status::UpstreamError, None, Some("http status 202 without an answer"), Some(Origin::Upstream)),

@@ -80,3 +80,58 @@ fn a_cancelled_legacy_call_waits_a_while_for_its_answer() {
     );
     assert_eq!(expired[0].error_message.as_deref(), Some("why"));
 }
+
+#[test]
+fn two_streams_with_one_endpoint_make_a_match_ambiguous() {
+    let instance = instance();
+    let mut one = legacy_stream(&instance);
+    let mut other = legacy_stream(&instance);
+    assert_eq!(instance.conversations(), 1);
+    legacy_post(&instance, CALL);
+    legacy_post(&instance, &CALL.replace("add", "sub"));
+    one.handle_response_data(format!("data: {ANSWER}\n\n").as_bytes(), Tick(20 * MS));
+    other.handle_response_data(format!("data: {ANSWER}\n\n").as_bytes(), Tick(21 * MS));
+    let (first, second) = (only(take(&mut one)), only(take(&mut other)));
+    assert_eq!((first.tool_name.as_deref(), first.match_kind), (Some("add"), MatchKind::Fifo));
+    assert_eq!((second.tool_name.as_deref(), second.match_kind), (Some("sub"), MatchKind::Ambiguous));
+    assert_eq!((first.status, second.status), (Status::Ok, Status::Ok));
+    // The call of one client waits as long as anybody could be told the answer.
+    legacy_post(&instance, CALL);
+    one.handle_client_left(Tick(30 * MS));
+    assert!(take(&mut one).is_empty() && instance.open_calls() == 1);
+    other.handle_client_left(Tick(31 * MS));
+    assert_eq!(only(take(&mut other)).status_detail, Some(StatusDetail::SessionEnded));
+}
+
+#[test]
+fn an_answer_to_nothing_is_counted_as_an_orphan() {
+    let instance = instance();
+    let mut stream = legacy_stream(&instance);
+    stream.handle_response_data(format!("data: {ANSWER}\n\n").as_bytes(), Tick(20 * MS));
+    assert!(take(&mut stream).is_empty());
+    assert_eq!(instance.orphans(), 1);
+}
+
+#[test]
+fn a_cancelled_call_is_cancelled_whoever_closes_the_stream_before_its_answer() {
+    for client_closes in [true, false] {
+        let instance = instance();
+        let mut stream = legacy_stream(&instance);
+        legacy_post(&instance, CALL);
+        legacy_post(
+            &instance,
+            r#"{"method":"notifications/cancelled","params":{"requestId":1,"reason":"why"}}"#,
+        );
+        if client_closes {
+            stream.handle_client_left(Tick(20 * MS));
+        } else {
+            stream.handle_response_end(Tick(20 * MS));
+        }
+        let record = only(take(&mut stream));
+        assert_eq!(
+            (record.status, record.status_detail),
+            (Status::Cancelled, Some(StatusDetail::CancelNotified))
+        );
+        assert_eq!((record.error_message.as_deref(), record.cancel_requested), (Some("why"), true));
+    }
+}

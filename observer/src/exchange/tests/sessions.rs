@@ -53,22 +53,6 @@ fn a_cancelled_call_without_an_answer_is_cancelled_and_type_matters() {
 }
 
 #[test]
-fn an_answer_on_a_resumed_stream_belongs_to_the_post() {
-    let instance = instance();
-    let session = ("mcp-session-id", "s");
-    let mut exchange = post(&instance, &[session, ("mcp-protocol-version", "2025-11-25")], CALL);
-    respond(&mut exchange, 200, SSE, 11);
-    exchange.handle_response_data(b"id: 0\ndata: \n\n", Tick(12 * MS));
-    exchange.handle_response_end(Tick(13 * MS));
-    assert!(take(&mut exchange).is_empty(), "the answer may still come");
-    let mut resumed = begin(&instance, http::Method::GET, "/mcp", &[session, ("last-event-id", "0")]);
-    respond(&mut resumed, 200, SSE, 50);
-    resumed.handle_response_data(format!("id: 1\ndata: {ANSWER}\n\n").as_bytes(), Tick(60 * MS));
-    let record = only(take(&mut resumed));
-    assert_eq!((record.status, record.duration_us), (Status::Ok, 50_000));
-}
-
-#[test]
 fn a_detached_call_ends_with_its_session_or_its_time() {
     let instance = instance();
     let detach = || {
@@ -153,4 +137,20 @@ fn a_cancel_counts_though_the_session_became_known_after_it() {
         (record.status_detail, record.error_message.as_deref()),
         (Some(StatusDetail::CancelNotified), Some("no more Bearer [redacted]"))
     );
+}
+
+#[test]
+fn a_cancelled_call_is_cancelled_though_its_session_is_lost() {
+    let instance = instance();
+    let session = [("mcp-session-id", "s")];
+    let mut exchange = post(&instance, &session, CALL);
+    respond(&mut exchange, 200, SSE, 11);
+    exchange.handle_response_data(b"id: 0\ndata:\n\n", Tick(12 * MS));
+    exchange.handle_response_end(Tick(13 * MS));
+    post(&instance, &session, r#"{"method":"notifications/cancelled","params":{"requestId":1}}"#);
+    let mut lost = post(&instance, &session, r#"{"id":9,"method":"ping"}"#);
+    respond(&mut lost, 404, JSON, 20);
+    let record = only(take(&mut lost));
+    assert_eq!((record.status_detail, record.cancel_requested), (Some(StatusDetail::CancelNotified), true));
+    assert_eq!(record.origin, Some(Origin::Client));
 }

@@ -98,10 +98,12 @@ fn only_the_literal_true_is_an_error() {
 }
 
 #[test]
-fn an_error_that_is_null_is_none() {
+fn an_error_that_is_no_object_is_none() {
     assert!(!message_of(r#"{"id":1,"result":{},"error":null}"#).message.has_error());
     assert!(message_of(r#"{"id":1,"error":{"code":-32602}}"#).message.has_error());
-    assert_eq!(scan(br#"{"id":1,"error":5nn}"#)[0].kind, Kind::Response);
+    assert_eq!(scan(br#"{"id":1,"error":5nn}"#)[0].kind, Kind::Other);
+    assert_eq!(scan(br#"{"error":"invalid_token","error_description":"expired"}"#)[0].kind, Kind::Other);
+    assert_eq!(scan(br#"{"error":"x","error":{"code":1}}"#)[0].kind, Kind::Response);
 }
 
 #[test]

@@ -12,32 +12,42 @@ const MAX_KEY: usize = 256;
 
 impl Scanner {
     pub(super) fn continue_key(&mut self, escaped: bool, input: &[u8]) -> usize {
-        let (used, inside, end) = find_string_end(escaped, input);
-        // A key of which only a part is kept is as long as none that is wanted.
-        let room = MAX_KEY.saturating_sub(self.key.len()).min(inside);
-        self.key.extend_from_slice(&input[..room]);
-        self.state = match end {
-            StringEnd::Open { escaped } => State::Key { escaped },
+        let part = find_string_end(escaped, input);
+        let inside = &input[..part.inside];
+        let node = self.frames[self.depth.saturating_sub(1)];
+        self.state = match part.end {
+            // Nearly all keys are whole and plain, and need not be copied.
+            StringEnd::Closed if self.key.is_empty() && !part.has_escape => State::Value(node.child(inside)),
             StringEnd::Closed => {
-                let key = text::unescape_bytes(&self.key);
-                let target = self.frames[self.depth.saturating_sub(1)].child(&key);
-                State::Value(target)
+                self.keep_key(inside);
+                State::Value(node.child(&text::unescape_bytes(&self.key)))
+            }
+            StringEnd::Open { escaped } => {
+                self.keep_key(inside);
+                State::Key { escaped }
             }
         };
-        used
+        part.used
+    }
+
+    /// Keeps more of a key. One of which only a part is kept is as long as none that is wanted.
+    fn keep_key(&mut self, inside: &[u8]) {
+        let room = MAX_KEY.saturating_sub(self.key.len()).min(inside.len());
+        self.key.extend_from_slice(&inside[..room]);
     }
 
     pub(super) fn continue_string(&mut self, leaf: Option<Leaf>, escaped: bool, input: &[u8]) -> usize {
-        let (used, inside, end) = find_string_end(escaped, input);
-        self.message.keep(leaf, &input[..inside]);
-        match end {
+        let part = find_string_end(escaped, input);
+        self.message.keep(leaf, &input[..part.inside]);
+        self.message.note_escape(leaf, part.has_escape);
+        match part.end {
             StringEnd::Open { escaped } => self.state = State::String { leaf, escaped },
             StringEnd::Closed => {
                 self.message.end_capture(leaf);
                 self.state = self.state_inside();
             }
         }
-        used
+        part.used
     }
 
     pub(super) fn continue_scalar(&mut self, target: Target, input: &[u8]) -> (usize, bool) {
@@ -68,9 +78,9 @@ impl Scanner {
         let mut at = 0;
         while at < input.len() && depth > 0 {
             if string {
-                let (used, _, end) = find_string_end(escaped, &input[at..]);
-                at += used;
-                match end {
+                let part = find_string_end(escaped, &input[at..]);
+                at += part.used;
+                match part.end {
                     StringEnd::Open { escaped: open } => escaped = open,
                     StringEnd::Closed => (string, escaped) = (false, false),
                 }

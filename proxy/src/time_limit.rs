@@ -1,0 +1,113 @@
+//! How long an exchange may take, if anybody wants to know: `first_byte_timeout_ms`, `total_timeout_ms` and
+//! `stream_timeout_ms` of a route. Arms no timer where none is configured, and never cuts a stream by a limit that is
+//! not for streams.
+
+use crate::upstream::{UploadEnd, late};
+use http::{HeaderName, Method, request::Parts};
+use mcpmeter_config::Route;
+use mcpmeter_observer::Failure;
+use std::{pin::Pin, task, time::Duration};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
+
+/// What is configured for one exchange.
+#[derive(Debug, Default)]
+pub(crate) struct TimeLimits {
+    first_byte: Option<Duration>,
+    total: Option<Total>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Total {
+    until: Instant,
+    limit: Duration,
+    code: &'static str,
+}
+
+impl TimeLimits {
+    /// The limits of an exchange whose head has just come.
+    pub(crate) fn of(route: &Route, parts: &Parts) -> Self {
+        if is_stream(parts) {
+            return Self { first_byte: None, total: total(route.stream_timeout_ms, "stream_timeout") };
+        }
+        Self {
+            first_byte: route.first_byte_timeout_ms.map(Duration::from_millis),
+            total: total(route.total_timeout_ms, "total_timeout"),
+        }
+    }
+
+    /// Whether the head of the answer is waited for with a limit.
+    pub(crate) const fn apply_to_head(&self) -> bool {
+        self.first_byte.is_some() || self.total.is_some()
+    }
+
+    /// Where the end of the upload is to be noted, if that matters.
+    pub(crate) fn upload_end(&self) -> Option<UploadEnd> {
+        self.first_byte.map(|_| UploadEnd::default())
+    }
+
+    /// Returns, with what to say, when a limit is reached before the head of the answer.
+    pub(crate) async fn run_out(&self, upload_end: Option<UploadEnd>) -> Failure {
+        let first_byte = async {
+            let (Some(limit), Some(end)) = (self.first_byte, upload_end) else {
+                return std::future::pending().await;
+            };
+            loop {
+                // An upload that still goes on has the whole limit before it.
+                let due = end.at().unwrap_or_else(Instant::now) + limit;
+                sleep_until(due).await;
+                if end.at().is_some_and(|at| at + limit <= due) {
+                    return late("first_byte_timeout", limit);
+                }
+            }
+        };
+        let total = async {
+            match self.total {
+                Some(total) => sleep_until(total.until).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            failure = first_byte => failure,
+            () = total => self.total.map_or_else(|| late("total_timeout", Duration::ZERO), |total| total.failure()),
+        }
+    }
+
+    /// The limit for what follows the head.
+    pub(crate) fn deadline(&self) -> Option<Deadline> {
+        self.total.map(|total| Deadline { timer: Box::pin(sleep_until(total.until)), total })
+    }
+}
+
+impl Total {
+    fn failure(&self) -> Failure {
+        late(self.code, self.limit)
+    }
+}
+
+fn total(limit_ms: Option<u64>, code: &'static str) -> Option<Total> {
+    let limit = Duration::from_millis(limit_ms?);
+    Some(Total { until: Instant::now() + limit, limit, code })
+}
+
+/// A `GET` waits for what the server may say of itself, and `subscriptions/listen` (2026-07-28) is its successor.
+/// The header is required there; the body need not be read for it.
+fn is_stream(parts: &Parts) -> bool {
+    parts.method == Method::GET
+        || parts.headers.get(MCP_METHOD).is_some_and(|method| method == "subscriptions/listen")
+}
+
+/// The end of the time that an answer has.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    timer: Pin<Box<Sleep>>,
+    total: Total,
+}
+
+impl Deadline {
+    /// Ready, with what to say, when it has passed.
+    pub(crate) fn poll_passed(&mut self, cx: &mut task::Context<'_>) -> task::Poll<Failure> {
+        self.timer.as_mut().poll(cx).map(|()| self.total.failure())
+    }
+}

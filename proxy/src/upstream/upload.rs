@@ -1,0 +1,126 @@
+//! A request's body as the upstream's connection takes it. While that is being made, the beginning is read already, so
+//! that a call's time begins when the client has sent it; it is held here, up to a limit, and never altered.
+
+use crate::tap::RequestBody;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+};
+use tokio::time::Instant;
+
+/// How much is read ahead. More waits with the client.
+const MAX_HELD: u64 = 64 << 10;
+
+/// When a request was complete, for those who count from there.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct UploadEnd(Arc<OnceLock<Instant>>);
+
+impl UploadEnd {
+    /// The instant, once it has come.
+    pub(crate) fn at(&self) -> Option<Instant> {
+        self.0.get().copied()
+    }
+}
+
+/// The body, and what of it has been read ahead.
+pub(crate) struct Upload {
+    held: VecDeque<Result<Frame<Bytes>, hyper::Error>>,
+    held_bytes: u64,
+    body: RequestBody,
+    is_over: bool,
+    end: Option<UploadEnd>,
+    /// Not if the client waits for `100 Continue`: reading would invite it before there is anybody to upload to.
+    reads_ahead: bool,
+}
+
+impl Upload {
+    pub(crate) fn new(body: RequestBody, end: Option<UploadEnd>, reads_ahead: bool) -> Self {
+        let is_over = body.is_end_stream();
+        let mut upload =
+            Self { held: VecDeque::new(), held_bytes: 0, body, is_over: false, end, reads_ahead };
+        if is_over {
+            upload.note_end();
+        }
+        upload
+    }
+
+    fn note_end(&mut self) {
+        self.is_over = true;
+        if let Some(UploadEnd(end)) = &self.end {
+            // Only the first time counts.
+            let _ = end.set(Instant::now());
+        }
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(polled, Poll::Ready(None | Some(Err(_))))
+            || (polled.is_ready() && self.body.is_end_stream())
+        {
+            self.note_end();
+        }
+        polled
+    }
+
+    /// Reads what there is room for. Never returns: whoever calls it waits for something else.
+    pub(super) async fn read_ahead(&mut self) {
+        while self.reads_ahead && self.held_bytes < MAX_HELD {
+            let Some(read) = std::future::poll_fn(|cx| self.poll_body(cx)).await else { break };
+            self.held_bytes +=
+                read.as_ref().ok().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
+            self.held.push_back(read);
+        }
+        std::future::pending().await
+    }
+
+    /// Reads what is left without keeping it, up to a number of bytes.
+    pub(crate) async fn read_off(&mut self, max: usize) {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = self.frame().await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > max {
+                break;
+            }
+        }
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        if let Some(held) = this.held.pop_front() {
+            this.held_bytes -=
+                held.as_ref().ok().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
+            return Poll::Ready(Some(held));
+        }
+        this.poll_body(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.held.is_empty() && (self.is_over || self.body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.body.size_hint();
+        let mut hint = SizeHint::default();
+        hint.set_lower(rest.lower() + self.held_bytes);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + self.held_bytes);
+        }
+        hint
+    }
+}
