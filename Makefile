@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test chaos fuzz bench lint fmt clean
+.PHONY: help run test conformance chaos fuzz bench lint fmt clean
 
 # Where cargo puts what it builds. Quoted where it is used: a path may have spaces.
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -15,7 +15,7 @@ ARGS ?=
 SECONDS_OF_CHAOS ?= 300
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: ## Build mcpmeter and run it in front of the official MCP demo server, until Ctrl-C
 	@scripts/run $(ARGS)
@@ -26,6 +26,10 @@ test: ## Install what the tests need, then run everything: lint, all tests, and 
 	@$(MAKE) --no-print-directory lint
 	cargo test --workspace --locked --no-fail-fast | scripts/count-tests
 	"$(target)/debug/mcpmeter-bench" --check --rounds 1 --seconds 0.2
+
+conformance: ## Run the official conformance suite with and without mcpmeter in between: every verdict has to be the same
+	@scripts/setup-tests npm python
+	cargo test -p mcpmeter --test conformance --locked -- --nocapture
 
 chaos: ## Break PostgreSQL, network, disk, clock and program under traffic for ten minutes: no call may get lost in silence
 	@scripts/setup-tests postgres

@@ -1,13 +1,18 @@
 // A client on the official TypeScript SDKs that holds one conversation and prints one JSON object per step:
 //
-//   node ts_client.mjs URL streamable|sse|modern|auto [--conversation NAME|JSON] [--user-agent X] [--header 'K: V']...
+//   node ts_client.mjs URL streamable|sse|remote|modern|auto [--conversation NAME|JSON] [--user-agent X] [--header 'K: V']...
 //
-// streamable and sse use SDK 1.x (initialize; Streamable HTTP or the HTTP+SSE transport of 2024-11-05);
+// streamable, sse and remote use SDK 1.x (initialize; Streamable HTTP, the HTTP+SSE transport of 2024-11-05, or stdio to
+// mcp-remote, which speaks HTTP to the URL);
 // modern (2026-07-28 or nothing) and auto (probe, then fall back) use SDK 2.x. Conversations are in
 // conversations.json; JSON is one of that shape. Exit code 0 only if every answer is one the conversation allows;
-// a last line {"step":"failed","message":…} if there was no conversation or it broke off.
+// a last line {"step":"failed","message":…} if there was no conversation or it broke off. When a
+// server asks, it samples "sampled", and agrees to every form.
 
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
 const { values, positionals } = parseArgs({
@@ -19,11 +24,12 @@ const { values, positionals } = parseArgs({
     },
 });
 const [url, mode] = positionals;
-if (!['streamable', 'sse', 'modern', 'auto'].includes(mode)) {
-    console.error('usage: node ts_client.mjs URL streamable|sse|modern|auto [--conversation NAME|JSON] [--user-agent X] [--header K:V]');
+if (!['streamable', 'sse', 'remote', 'modern', 'auto'].includes(mode)) {
+    console.error('usage: node ts_client.mjs URL streamable|sse|remote|modern|auto [--conversation NAME|JSON] [--user-agent X] [--header K:V]');
     process.exit(2);
 }
 
+const isV1 = !['modern', 'auto'].includes(mode);
 const say = (step) => console.log(JSON.stringify(step));
 
 function conversation(name) {
@@ -42,21 +48,37 @@ function headers() {
 async function connect() {
     const identity = { name: 'ts-peer', version: '1.0.0' };
     const options = { requestInit: { headers: headers() } };
-    if (mode === 'modern' || mode === 'auto') {
+    const capabilities = { sampling: {}, elicitation: {}, roots: {} };
+    if (!isV1) {
         const { Client, StreamableHTTPClientTransport } = await import('@modelcontextprotocol/client');
         const versionNegotiation = { mode: mode === 'auto' ? 'auto' : { pin: '2026-07-28' } };
-        const client = new Client(identity, { versionNegotiation });
+        const client = new Client(identity, { capabilities, versionNegotiation });
+        talkBack((method, answer) => client.setRequestHandler(method, answer));
         await client.connect(new StreamableHTTPClientTransport(new URL(url), options));
         return { client, protocol: client.getNegotiatedProtocolVersion() };
     }
     const { Client } = await import('@modelcontextprotocol/sdk/client/index.js');
-    const client = new Client(identity);
-    const transport = await (mode === 'sse' ? sseTransport(options) : streamableTransport(options));
+    const schemas = await import('@modelcontextprotocol/sdk/types.js');
+    const client = new Client(identity, { capabilities });
+    const schema = { sampling: 'CreateMessageRequestSchema', elicitation: 'ElicitRequestSchema', roots: 'ListRootsRequestSchema' };
+    talkBack((method, answer) => client.setRequestHandler(schemas[schema[method.split('/')[0]]], answer));
+    const transport = await { sse: sseTransport, streamable: streamableTransport, remote: remoteTransport }[mode](options);
     let protocol;
     const remember = transport.setProtocolVersion?.bind(transport);
     transport.setProtocolVersion = (version) => remember?.((protocol = version));
     await client.connect(transport);
     return { client, transport, protocol };
+}
+
+function talkBack(on) {
+    on('sampling/createMessage', () => ({ model: 'none', role: 'assistant', content: { type: 'text', text: 'sampled' } }));
+    on('elicitation/create', ({ params }) => ({ action: 'accept', content: filled(params.requestedSchema) }));
+    on('roots/list', () => ({ roots: [] }));
+}
+
+function filled({ properties }) {
+    const ofType = { string: 'text', number: 5, integer: 5, boolean: true };
+    return Object.fromEntries(Object.entries(properties).map(([name, { type }]) => [name, ofType[type]]));
 }
 
 async function streamableTransport(options) {
@@ -69,17 +91,39 @@ async function sseTransport(options) {
     return new SSEClientTransport(new URL(url), options);
 }
 
-async function call(client, { tool, arguments: args, progress }) {
+async function remoteTransport() {
+    const { StdioClientTransport } = await import('@modelcontextprotocol/sdk/client/stdio.js');
+    const remote = fileURLToPath(new URL('node_modules/mcp-remote/dist/proxy.js', import.meta.url));
+    // What it would keep of authorizations goes into a folder of its own.
+    const env = { ...process.env, MCP_REMOTE_CONFIG_DIR: mkdtempSync(join(tmpdir(), 'mcp-remote-')) };
+    process.once('exit', () => rmSync(env.MCP_REMOTE_CONFIG_DIR, { recursive: true }));
+    return new StdioClientTransport({ command: process.execPath, args: [remote, url], env, stderr: 'ignore' });
+}
+
+/** A long text instead of what the conversation would have to spell out; it is not printed either. */
+const LONG = 1000;
+const spelt = (text) => (text.length > LONG ? `${text.length} characters` : text);
+
+/** All at once; one step, for what they have in common. */
+async function callInParallel(client, { parallel, arguments: args, ...rest }) {
+    const all = Array.from({ length: parallel }, (_, at) => call(client, { ...rest, arguments: { ...args, text: `number ${at}` } }));
+    const seen = await Promise.all(all);
+    const own = seen.every(({ text }, at) => text === `number ${at}`);
+    return { ...seen[0], step: 'parallel', outcome: own ? seen[0].outcome : 'mixed_up', text: undefined, calls: parallel };
+}
+
+async function call(client, { tool, arguments: args, progress, characters, parallel }) {
+    if (parallel) return callInParallel(client, { tool, arguments: args, parallel });
+    if (characters) args = { ...args, text: 'x'.repeat(characters) };
     let seen = 0;
     const options = progress ? { onprogress: () => seen++ } : {};
     const request = { name: tool, arguments: args };
     try {
         // The second argument was the result's schema in 1.x and is gone in 2.x.
-        const isV1 = mode === 'streamable' || mode === 'sse';
         const result = await (isV1 ? client.callTool(request, undefined, options) : client.callTool(request, options));
         // With SDK 1.x `seen` may be one short: it drops progress that arrives together with the answer.
         const text = result.content.map((part) => part.text ?? '').join('');
-        return { step: 'call', tool, outcome: result.isError ? 'tool_error' : 'ok', text, progress: seen };
+        return { step: 'call', tool, outcome: result.isError ? 'tool_error' : 'ok', text: spelt(text), progress: seen };
     } catch (error) {
         return { step: 'call', tool, ...failure(error), progress: seen };
     }

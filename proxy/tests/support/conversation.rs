@@ -125,7 +125,7 @@ impl Held {
     }
 
     /// As many rows as there were calls, each with the bytes that were counted between proxy and server.
-    fn assert_bytes_on_the_wire(&self) {
+    pub(crate) fn assert_bytes_on_the_wire(&self) {
         assert_eq!(self.rows.len(), self.calls.len(), "calls on the wire: {:?}", self.calls);
         for row in &self.rows {
             let id = row["rpc_id"].as_str().expect("every client of these writes ids");

@@ -13,7 +13,11 @@ fn peers() -> PathBuf {
 
 fn command(script: &str) -> Command {
     let mut command = if script.ends_with(".py") {
-        Command::new(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.peers/venv/bin/python"))
+        // The Python SDK's 1.x and 2.x exclude each other.
+        let venv = if script.starts_with("py1_") { "venv1" } else { "venv" };
+        Command::new(
+            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.peers").join(venv).join("bin/python"),
+        )
     } else {
         Command::new("node")
     };

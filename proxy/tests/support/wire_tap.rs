@@ -56,6 +56,14 @@ impl WireTap {
         self.messages(|line| &line.from_server, is_answer)
     }
 
+    /// The methods of all requests and notifications that went to the server.
+    pub(crate) fn methods(&self) -> Vec<String> {
+        let lines = self.lines.lock().expect("not poisoned").clone();
+        let said = lines.iter().map(|line| line.to_server.lock().expect("not poisoned").clone());
+        let messages = said.flat_map(|recording| messages_in(&recording));
+        messages.filter_map(|(message, _)| message["method"].as_str().map(str::to_owned)).collect()
+    }
+
     fn messages(&self, side: fn(&Line) -> &Recording, wanted: fn(&Value) -> bool) -> BTreeMap<String, usize> {
         let lines = self.lines.lock().expect("not poisoned").clone();
         let mut found = BTreeMap::new();
