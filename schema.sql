@@ -1,8 +1,8 @@
--- The PostgreSQL schema of mcpmeter, version 2: the only DDL for it. PostgreSQL 15 to 18.
+-- The PostgreSQL schema of mcpmeter, version 3: the only DDL for it. PostgreSQL 15 to 18.
 --
 -- `mcpmeter migrate` (and `mcpmeter serve`, unless told not to) runs this file; `psql -v ON_ERROR_STOP=1 -f
--- schema.sql` does the same. Running it again, or twice at once, changes nothing. A database of version 1 becomes
--- one of version 2 in place; for that the log is locked while each of its days is read once.
+-- schema.sql` does the same. Running it again, or twice at once, changes nothing. A database of version 1 or
+-- 2 becomes one of version 3 in place; for version 1 the log is locked while each of its days is read once.
 --
 -- The columns of mcp_server_request_log are those of journal/src/columns.rs, in that order; a test compares
 -- the two. Rules: no foreign keys (identities are snapshots), no triggers, no sequence, and no default on
@@ -48,8 +48,8 @@ comment on column mcpmeter.schema_version.applied_at is 'when it was first appli
 
 do $$
 begin
-  if exists (select from mcpmeter.schema_version where version > 2) then
-    raise exception 'the database has schema version %, this mcpmeter knows version 2: upgrade mcpmeter',
+  if exists (select from mcpmeter.schema_version where version > 3) then
+    raise exception 'the database has schema version %, this mcpmeter knows version 3: upgrade mcpmeter',
       (select max(version) from mcpmeter.schema_version);
   end if;
 end $$;
@@ -712,12 +712,20 @@ begin
   select to_date(substr(relname, 24, 8), 'YYYYMMDD') into day
   from pg_class left join pg_inherits on inhrelid = pg_class.oid
   where relnamespace = 'mcpmeter'::regnamespace and relkind = 'r'
-    and (relname ~ '^mcp_server_request_log_[0-9]{8}_(old|new)$'
-            -- Not one that somebody has detached: he has his plans with it.
-            and (to_regclass('mcpmeter.' || left(relname, 31)) is null
-                 or exists (select from pg_inherits as attached where attached.inhparent = parent
-                              and attached.inhrelid = to_regclass('mcpmeter.' || left(relname, 31))))
+    -- Only what these steps have made themselves, which its comment tells: whoever names a table like that has his
+    -- plans with it. Nor a day that somebody has detached; and of one that somebody has dropped the former table stays.
+    and ((relname ~ '^mcp_server_request_log_[0-9]{8}_new$'
+            and obj_description(pg_class.oid, 'pg_class') like '%, compressed'
+            and to_regclass('mcpmeter.' || left(relname, 31)) is null
+          or (relname ~ '^mcp_server_request_log_[0-9]{8}_new$'
+                and obj_description(pg_class.oid, 'pg_class') like '%, compressed'
+              or relname ~ '^mcp_server_request_log_[0-9]{8}_old$'
+                and obj_description(pg_class.oid, 'pg_class') like '%, exchanged')
+            and exists (select from pg_inherits as attached where attached.inhparent = parent
+                          and attached.inhrelid = to_regclass('mcpmeter.' || left(relname, 31))))
          or days > 0 and inhparent = parent and relname ~ '^mcp_server_request_log_[0-9]{8}$'
+            and to_regclass('mcpmeter.' || relname || '_new') is null
+            and to_regclass('mcpmeter.' || relname || '_old') is null
             and coalesce(obj_description(pg_class.oid, 'pg_class'), '') not like '%, compressed'
             and (to_date(right(relname, 8), 'YYYYMMDD') + 1)::timestamp at time zone 'UTC'
                 <= now() - make_interval(days => days))
@@ -735,7 +743,7 @@ begin
 
   -- Somebody has dropped the day: nobody needs it any more.
   if to_regclass('mcpmeter.' || partition) is null then
-    execute format('drop table if exists mcpmeter.%I, mcpmeter.%I', fresh, former);
+    execute format('drop table if exists mcpmeter.%I', fresh);
     return 'gave up ' || partition;
   end if;
 
@@ -762,6 +770,8 @@ begin
   if to_regclass('mcpmeter.' || fresh) is not null then
     execute format('alter table mcpmeter.mcp_server_request_log detach partition mcpmeter.%I', partition);
     execute format('alter table mcpmeter.%I rename to %I', partition, former);
+    execute format('comment on table mcpmeter.%I is %L', former,
+                   'The calls of ' || to_char(day, 'YYYY-MM-DD') || ' (UTC), exchanged');
     execute format('alter table mcpmeter.%I rename to %I', fresh, partition);
     -- The constraint of the same content spares PostgreSQL reading the rows.
     execute format('alter table mcpmeter.mcp_server_request_log attach partition mcpmeter.%I'
@@ -800,6 +810,6 @@ revoke execute on function mcpmeter.empty_default_partition(), mcpmeter.lock_exp
 -- What the shipper needs first, and a week in which nobody need be there to make more.
 select mcpmeter.ensure_partitions(now(), now() + interval '7 days');
 
-insert into mcpmeter.schema_version (version) values (2) on conflict do nothing;
+insert into mcpmeter.schema_version (version) values (3) on conflict do nothing;
 
 commit;

@@ -45,6 +45,11 @@ impl ShipmentError {
         self.has_code(&SqlState::CHECK_VIOLATION)
     }
 
+    /// Whether a row may have come for a day whose partition is no longer there (`mcpmeter.refuse_strays`).
+    pub(crate) fn is_stray(&self) -> bool {
+        self.has_code(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE)
+    }
+
     /// Whether PostgreSQL has this very row already.
     pub(crate) fn is_duplicate(&self) -> bool {
         self.has_code(&SqlState::UNIQUE_VIOLATION)

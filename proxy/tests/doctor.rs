@@ -29,7 +29,13 @@ fn about<'a>(findings: &'a [Value], what: &str) -> (&'a str, &'a str) {
 }
 
 fn with_postgres(url: &str, upstream: &Serving) -> Mcpmeter {
-    Mcpmeter::start(&format!("[store]\nurl = \"{url}\"\n{}", upstream.route("a")))
+    start_in_memory(&format!("[store]\nurl = \"{url}\"\n{}", upstream.route("a")))
+}
+
+/// The queue lies in the program's folder, and on a disk that would be a finding.
+fn start_in_memory(toml: &str) -> Mcpmeter {
+    let folder = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
+    Mcpmeter::start_in(folder, toml, &[])
 }
 
 async fn wait_for_metric(proxy: &Mcpmeter, line: &str) {
@@ -72,7 +78,7 @@ async fn a_healthy_proxy_with_postgresql_is_found_healthy() {
 #[tokio::test]
 async fn a_healthy_proxy_with_the_embedded_store_is_found_healthy() {
     let upstream = Serving::results();
-    let proxy = Mcpmeter::start(&upstream.route("a"));
+    let proxy = start_in_memory(&upstream.route("a"));
     make_call(proxy.proxy, "/a/mcp", 1, "add").await;
     wait_for_metric(&proxy, "mcpmeter_log_stored_total 1\n").await;
     let (code, verdict, findings) = doctor(&proxy);

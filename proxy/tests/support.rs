@@ -67,6 +67,8 @@ impl Mcpmeter {
         let mut child = program()
             .args(["serve", "-c", "mcpmeter.toml"])
             .current_dir(folder.path())
+            // Killed programs leave their queue behind: it goes with the folder.
+            .env("MCPMETER_STORE__QUEUE_DIRECTORY", folder.path())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

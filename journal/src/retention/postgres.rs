@@ -31,7 +31,8 @@ const DAY_US: i64 = 86_400_000_000;
 /// Whether a day was begun to be compressed and not finished, before that was switched off.
 const HALF_COMPRESSED: &str = "
     select exists (select from pg_class where relnamespace = 'mcpmeter'::regnamespace and relkind = 'r'
-                                          and relname ~ '^mcp_server_request_log_[0-9]{8}_(old|new)$')";
+                                          and relname ~ '^mcp_server_request_log_[0-9]{8}_(old|new)$'
+                                          and obj_description(oid, 'pg_class') ~ ', (compressed|exchanged)$')";
 /// The version of `schema.sql` that has the functions used here.
 const SINCE_VERSION: &str = "select to_regclass('mcpmeter.mcp_log_gap') is not null";
 

@@ -1,7 +1,9 @@
 //! The statements that make cells in PostgreSQL, each for a set of buckets, so that what it costs depends on the
 //! calls and not on the buckets. Pure: texts, and never a value in one; whoever runs them gives the parameters.
 //!
-//! The buckets come as two arrays, of when they begin and when they end, and are joined to what they hold.
+//! The buckets come as two arrays, of when they begin and when they end, and are joined to what they hold: one after the
+//! other, which `offset 0` makes PostgreSQL do. It would guess that a bucket is a ninth of the log, and read all of it as
+//! soon as one late call had marked a bucket of last week.
 
 use super::{
     bucket::Span,
@@ -47,8 +49,10 @@ pub(super) fn cells_of_rows(subject: Subject, buckets: &str, condition: &str) ->
                     coalesce(sum(least(greatest(cpu_ms, 0), {CPU_LIMIT_MS})), 0) as cpu_ms,
                     sum(duration_ms) as duration_ms
              from {buckets}
-             join mcpmeter.{TABLE} on created_at >= bucket.start and created_at < bucket.after
-             where {condition} group by bucket.start, {keys}, latency_bucket"
+             cross join lateral (
+               select * from mcpmeter.{TABLE}
+               where created_at >= bucket.start and created_at < bucket.after and {condition} offset 0) as log
+             group by bucket.start, {keys}, latency_bucket"
         ),
     )
 }
@@ -68,10 +72,12 @@ fn cells_of_cells(lower: Span, subject: Subject) -> String {
             "select bucket.start as bucket_start, {keys}, latency_bucket, sum(latency_count) as latency_count,
                     {numbers}
              from {BUCKETS}
-             join mcpmeter.{table} as cell on cell.bucket_start >= bucket.start and cell.bucket_start < bucket.after
+             cross join lateral (
+               select * from mcpmeter.{table} as cell
+               where cell.bucket_start >= bucket.start and cell.bucket_start < bucket.after
+                 and cell.bucket_start >= $3 and cell.bucket_start < $4 offset 0) as cell
              cross join unnest(latency_buckets, latency_counts) with ordinality
                as pair (latency_bucket, latency_count, place)
-             where cell.bucket_start >= $3 and cell.bucket_start < $4
              group by bucket.start, {keys}, latency_bucket"
         ),
     )

@@ -65,7 +65,8 @@ impl Shipper {
     /// What to do about a part that was refused.
     fn instead<'a>(&mut self, part: &'a [Entry], error: &ShipmentError) -> Instead<'a> {
         // A partition that is believed to be there may have been dropped: everything is asked anew.
-        if !error.is_for_ever() || error.is_check() && self.partitions.doubt() {
+        let doubtful = (error.is_check() || error.is_stray()) && self.partitions.doubt();
+        if !error.is_for_ever() || doubtful {
             return Instead::Again;
         }
         if error.is_duplicate() && self.way == Way::Straight {

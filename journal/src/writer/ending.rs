@@ -30,6 +30,9 @@ impl Writer {
     }
 
     fn delete_queue(&mut self) {
+        // Before the file goes: killed in between, the next process must not take it for one that has been lost.
+        let own = self.drain.file().map(|path| Noted::planned(path.to_owned()));
+        self.notebook.note(self.left.iter().cloned().chain(own).collect());
         match self.drain.delete(self.connection.as_ref()) {
             Ok(()) => self.notebook.note(self.left.clone()),
             Err(error) => warn!(error = chain(&error), "cannot delete the queue's file"),

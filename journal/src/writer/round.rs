@@ -30,6 +30,8 @@ impl Round {
     /// The stretches are not what they seemed; the next look finds others.
     pub(super) fn forget(&mut self) {
         self.ranges.clear();
+        // Whoever waits for them waits for those.
+        self.next.append(&mut self.now);
     }
 
     /// The work that lies ahead.

@@ -215,6 +215,30 @@ async fn a_day_that_somebody_drops_or_takes_away_while_it_is_compressed_stops_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tables_that_somebody_else_made_are_left_alone_whatever_they_are_called() {
+    let place = Place::new(Cluster::shared());
+    let (running, mut keeper) = run(&place, Retention { compress_after_days: 1, ..Retention::default() });
+    store(&running, (0..10).map(plain)).await;
+    place.cluster.query(
+        &place.url,
+        &format!(
+            "alter table {LOG} detach partition {LOG}_20260301;
+             alter table {LOG}_20260301 rename to mcp_server_request_log_20260301_old;
+             create table {LOG}_20260302_old as select * from {LOG}_20260301_old;
+             create table {LOG}_20260302_new as select * from {LOG}_20260301_old;
+             select mcpmeter.ensure_partitions('2026-03-02', '2026-03-02')"
+        ),
+    );
+    let step = || place.cluster.query(&place.url, "select mcpmeter.compress_next(0)");
+    assert_eq!(step(), "");
+    keeper.retain().await;
+    for table in ["20260301_old", "20260302_old", "20260302_new"] {
+        assert_eq!(place.count(&format!("select count(*) from {LOG}_{table}")), 10, "{table}");
+    }
+    running.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_late_call_that_comes_while_its_day_is_dropped_finds_a_partition() {
     let place = Place::new(Cluster::shared());
     let (running, mut keeper) = run(&place, Retention::default());

@@ -88,7 +88,7 @@ async fn the_log_has_its_five_indexes_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_of_version_1_becomes_one_of_version_2_in_place() {
+async fn a_database_of_version_1_becomes_one_of_this_version_in_place() {
     let place = Place::new(Cluster::shared());
     place.cluster.query(&place.url, include_str!("schema_1.sql"));
     place.cluster.query(
@@ -108,7 +108,7 @@ async fn a_database_of_version_1_becomes_one_of_version_2_in_place() {
         "select count(*) from pg_inherits where inhparent = 'mcpmeter.mcp_server_request_log'::regclass";
     let before = (place.cluster.query(&place.url, contents), place.count(partitions));
     let done = migrate(&place.url.parse().unwrap()).await.unwrap();
-    assert_eq!((done.from, done.to), (Some(1), 2));
+    assert_eq!((done.from, done.to), (Some(1), SCHEMA_VERSION));
     assert_eq!((place.cluster.query(&place.url, contents), place.count(partitions)), before);
     assert_eq!(place.count("select seq from mcpmeter.outbox_cursor"), 42);
     let secondary = "select count(*) from pg_index where not indisprimary and indrelid = ";
@@ -120,5 +120,17 @@ async fn a_database_of_version_1_becomes_one_of_version_2_in_place() {
     assert_eq!(of("_20260309"), 5);
     let applied =
         place.cluster.query(&place.url, "select string_agg(version::text, ' ') from mcpmeter.schema_version");
-    assert_eq!(applied, "1 2");
+    assert_eq!(applied, format!("1 {SCHEMA_VERSION}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_version_2_gets_the_functions_that_it_lacks() {
+    let place = Place::new(Cluster::shared());
+    place.cluster.query(&place.url, include_str!("schema_2.sql"));
+    let lacking = "select count(*) from pg_proc
+         where pronamespace = 'mcpmeter'::regnamespace and proname = 'refuse_strays'";
+    assert_eq!(place.count(lacking), 0);
+    let done = migrate(&place.url.parse().unwrap()).await.unwrap();
+    assert_eq!((done.from, done.to), (Some(2), SCHEMA_VERSION));
+    assert_eq!(place.count(lacking), 1);
 }

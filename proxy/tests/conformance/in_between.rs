@@ -39,6 +39,7 @@ impl InBetween {
         let mut child = program()
             .args(["serve", "-c", "mcpmeter.toml"])
             .current_dir(folder.path())
+            .env("MCPMETER_STORE__QUEUE_DIRECTORY", folder.path())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

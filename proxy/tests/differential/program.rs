@@ -56,6 +56,7 @@ impl Program {
             command.env_remove(name);
         }
         command.args(["serve", "-c", "mcpmeter.toml"]).current_dir(folder.path());
+        command.env("MCPMETER_STORE__QUEUE_DIRECTORY", folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
