@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Admin, Config, Log, Privacy, Proxy, Route, Store, Tls};
+use crate::{Admin, Config, Log, Privacy, Proxy, Route, Store, Tls, Upstream};
 
 /// The keys that differ, as a person would name them: `proxy.listen`, ``route `crm` added``.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -159,10 +159,11 @@ fn differing_keys(old: &Route, new: &Route) -> Vec<&'static str> {
         rewrite_location,
         auth_rewrite,
         ca_file,
+        process,
     } = old;
     let keys = [
         ("host", *host == new.host),
-        ("upstream", *upstream == new.upstream),
+        (upstream_key(upstream, &new.upstream), *upstream == new.upstream),
         ("instance_id", *instance_id == new.instance_id),
         ("user_id", *user_id == new.user_id),
         ("organization_id", *organization_id == new.organization_id),
@@ -176,8 +177,17 @@ fn differing_keys(old: &Route, new: &Route) -> Vec<&'static str> {
         ("rewrite_location", *rewrite_location == new.rewrite_location),
         ("auth_rewrite", *auth_rewrite == new.auth_rewrite),
         ("ca_file", *ca_file == new.ca_file),
+        ("process", *process == new.process),
     ];
     keys.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
+}
+
+/// Everything about a command goes by its name: it is started anew whatever of it has changed.
+const fn upstream_key(old: &Upstream, new: &Upstream) -> &'static str {
+    match (old, new) {
+        (Upstream::Stdio(_), Upstream::Stdio(_)) => "command",
+        _ => "upstream",
+    }
 }
 
 #[cfg(test)]

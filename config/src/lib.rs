@@ -10,13 +10,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 pub use change::{Changes, changes};
+pub use command::{Command, Isolation};
 pub use load::{Flag, Source, load, load_file, process_environment};
 pub use problem::{Label, Place, Position, Problem, Problems};
-pub use route::{AuthRewrite, Route};
+pub use route::{AuthRewrite, ProcessHint, Route, Upstream};
 pub use secret::Secret;
-pub use upstream::{Scheme, Upstream, UpstreamError};
+pub use upstream::{HttpUpstream, Scheme, UpstreamError};
 
 mod change;
+mod command;
 mod load;
 mod problem;
 mod route;

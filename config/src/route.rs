@@ -1,8 +1,50 @@
 //! One way from a path or a host name to one upstream, with the identity its calls are booked on.
 
+use std::fmt;
 use std::path::PathBuf;
 
-use crate::Upstream;
+use crate::{Command, HttpUpstream};
+
+/// The server behind a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upstream {
+    /// `upstream = "http://…"`: it speaks HTTP already.
+    Http(HttpUpstream),
+    /// `command = ["…"]`: a program that speaks stdio; the proxy runs it and is its HTTP server.
+    Stdio(Command),
+}
+
+impl Upstream {
+    /// The URL, if it has one.
+    pub const fn as_http(&self) -> Option<&HttpUpstream> {
+        match self {
+            Self::Http(upstream) => Some(upstream),
+            Self::Stdio(_) => None,
+        }
+    }
+}
+
+/// As a person reads it: the URL, or the command line.
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(upstream) => upstream.fmt(f),
+            Self::Stdio(command) => command.fmt(f),
+        }
+    }
+}
+
+/// Which process a server that speaks HTTP is, where it runs on this machine. Without it, the process that listens
+/// on the upstream's port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProcessHint {
+    /// The one whose id the file says; read again whenever it changes.
+    PidFile(PathBuf),
+    /// All with this name (`comm`, at most 15 bytes on Linux) or file name of the program.
+    Name(String),
+    /// The one that listens on this port of this machine.
+    Port(u16),
+}
 
 /// `[[route]]`: one user's MCP server instance, and how to reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +87,8 @@ pub struct Route {
     pub auth_rewrite: AuthRewrite,
     /// PEM roots trusted for this upstream beside the usual ones.
     pub ca_file: Option<PathBuf>,
+    /// Which process to meter; only for an upstream with a URL.
+    pub process: Option<ProcessHint>,
 }
 
 /// What becomes of the upstream's own URLs in its answers about authorization (WIRE.md 3.3).
@@ -77,6 +121,7 @@ impl Route {
             rewrite_location: true,
             auth_rewrite: AuthRewrite::Off,
             ca_file: None,
+            process: None,
             name,
         }
     }

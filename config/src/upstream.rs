@@ -11,7 +11,7 @@ use thiserror::Error;
 
 /// An `http` or `https` URL without user, query or fragment. `Display` gives it back, less a final slash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Upstream {
+pub struct HttpUpstream {
     /// Whether the connection is encrypted.
     pub scheme: Scheme,
     /// Host and port as written, for `Host`: `127.0.0.1:3001`, `[::1]:3001`, `crm.internal`.
@@ -59,7 +59,7 @@ pub enum UpstreamError {
     Path,
 }
 
-impl FromStr for Upstream {
+impl FromStr for HttpUpstream {
     type Err = UpstreamError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -151,7 +151,7 @@ impl Scheme {
     }
 }
 
-impl fmt::Display for Upstream {
+impl fmt::Display for HttpUpstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { scheme, authority, base_path, .. } = self;
         write!(f, "{}://{authority}{base_path}", scheme.as_str())
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     fn parts(url: &str) -> (Scheme, String, String, u16, String) {
-        let Upstream { scheme, authority, host, port, base_path } = url.parse().unwrap();
+        let HttpUpstream { scheme, authority, host, port, base_path } = url.parse().unwrap();
         (scheme, authority, host, port, base_path)
     }
 
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(parts("http://h/a/").4, "/a");
         assert_eq!(parts("http://h/a//b/../%2F/").4, "/a//b/../%2F");
         assert_eq!(parts("http://h/@scope/x").4, "/@scope/x");
-        assert_eq!("http://h:80/A/".parse::<Upstream>().unwrap().to_string(), "http://h:80/A");
+        assert_eq!("http://h:80/A/".parse::<HttpUpstream>().unwrap().to_string(), "http://h:80/A");
     }
 
     #[test]
@@ -219,7 +219,7 @@ mod tests {
             ("http://h/\"", Path),
         ];
         for (url, reason) in cases {
-            assert_eq!(url.parse::<Upstream>(), Err(reason), "{url}");
+            assert_eq!(url.parse::<HttpUpstream>(), Err(reason), "{url}");
         }
     }
 }

@@ -214,16 +214,48 @@ fn a_host_is_a_bare_name() {
 }
 
 #[test]
+fn a_command_is_words_that_no_shell_reads() {
+    let command = |rest: &str| format!("[[route]]\nname = \"b\"\ncommand = {rest}");
+    let problem = expect(&command("\"npx -y server\""), "value-type", 3, 11);
+    assert!(help(&problem).contains("no shell reads it"));
+    expect(&command("[]"), "value-invalid", 3, 11);
+    expect(&command("[\"\", \"x\"]"), "value-invalid", 3, 11);
+    expect(&command("[\"npx\", 1]"), "value-type", 3, 11);
+    expect(&command("[\"npx\", \"a\\u0000b\"]"), "value-invalid", 3, 11);
+    expect(&command("[\"npx\"]\nmax_processes = 0"), "value-range", 4, 17);
+    expect(&command("[\"npx\"]\nisolation = \"none\""), "value-choice", 4, 13);
+    expect(&command("[\"npx\"]\nenv = { \"A=B\" = \"c\" }"), "value-invalid", 4, 7);
+    let problem =
+        expect(&command("[\"npx\"]\nenv = { A = { env = \"NOT_SET\" } }"), "secret-unreadable", 4, 7);
+    assert!(problem.message.contains("`A`") && problem.message.contains("NOT_SET"));
+}
+
+const HTTP: &str = "[[route]]\nname = \"b\"\nupstream = \"http://h\"\n";
+
+#[test]
+fn a_process_is_named_in_one_of_three_ways() {
+    for hint in ["{}", "{ pid = 1 }", "{ name = \"a\", port = 1 }"] {
+        expect(&format!("{HTTP}process = {hint}"), "value-invalid", 4, 11);
+    }
+    expect(&format!("{HTTP}process = 1"), "value-type", 4, 11);
+    expect(&format!("{HTTP}process = {{ port = 70000 }}"), "value-range", 4, 11);
+}
+
+#[test]
+fn a_key_that_does_nothing_for_its_kind_of_server_is_a_problem() {
+    expect(&format!("{HTTP}max_processes = 3"), "key-unused", 4, 1);
+    let command = "[[route]]\nname = \"b\"\ncommand = [\"npx\"]\n";
+    expect(&format!("{command}preserve_host = true"), "key-unused", 4, 1);
+    expect(&format!("{command}process = {{ port = 1 }}"), "key-unused", 4, 1);
+}
+
+#[test]
 fn a_route_has_exactly_one_upstream() {
     let problem = expect("[[route]]\nname = \"b\"", "key-missing", 1, 1);
     assert_eq!(problem.message, "`route.upstream` is missing");
-    let problem = expect("[[route]]\nname = \"b\"\ncommand = [\"npx\"]", "stdio-unsupported", 3, 11);
-    assert!(help(&problem).contains("upstream = "));
     let both = "[[route]]\nname = \"b\"\nupstream = \"http://h\"\ncommand = [\"npx\"]";
     let problem = expect(both, "route-two-upstreams", 4, 11);
     assert_eq!(problem.related[0].position.line, 3);
-    expect("[[route]]\nname = \"b\"\ncommand = []", "stdio-unsupported", 3, 11);
-    expect("[[route]]\nname = \"b\"\ncommand = [\"npx\", 1]", "value-type", 3, 19);
     expect("[[route]]\nname = \"b\"\nupstream = \"h:80\"", "value-invalid", 3, 12);
 }
 

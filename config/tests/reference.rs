@@ -1,7 +1,8 @@
 //! The two shipped files do what they say.
 
 use mcpmeter_config::{
-    Admin, Config, Log, MINIMAL, Privacy, Proxy, REFERENCE, Route, Source, Store, StoreUrl, load,
+    Admin, Command, Config, HttpUpstream, Log, MINIMAL, Privacy, ProcessHint, Proxy, REFERENCE, Route,
+    Source, Store, StoreUrl, Upstream, load,
 };
 
 fn parse(text: &str) -> Config {
@@ -9,7 +10,8 @@ fn parse(text: &str) -> Config {
 }
 
 fn only_route() -> Route {
-    Route::new("everything", "http://127.0.0.1:3001".parse().expect("a URL"))
+    let upstream: HttpUpstream = "http://127.0.0.1:3001".parse().expect("a URL");
+    Route::new("everything", Upstream::Http(upstream))
 }
 
 #[test]
@@ -39,7 +41,7 @@ fn the_keys_without_a_default_work_when_the_hash_is_removed() {
     let config = parse(&lines.join("\n"));
     let tls = config.proxy.tls.expect("TLS is set");
     assert_eq!((tls.cert_file, tls.key_file), ("cert.pem".into(), "key.pem".into()));
-    let [everything, crm] = config.routes.as_slice() else { panic!("two routes") };
+    let [everything, files, crm] = config.routes.as_slice() else { panic!("three routes") };
     assert_eq!(everything.instance_id, "inst_1");
     assert_eq!(everything.user_id.as_deref(), Some("u_1"));
     assert_eq!(everything.organization_id.as_deref(), Some("org_1"));
@@ -48,6 +50,15 @@ fn the_keys_without_a_default_work_when_the_hash_is_removed() {
     assert_eq!(everything.first_byte_timeout_ms, Some(60_000));
     assert_eq!(everything.total_timeout_ms, Some(600_000));
     assert_eq!(everything.stream_timeout_ms, Some(86_400_000));
+    assert_eq!(everything.process, Some(ProcessHint::Name("my-server".to_owned())));
+    let Upstream::Stdio(command) = &files.upstream else { panic!("a command") };
+    assert_eq!(command.words.len(), 4);
+    assert_eq!(command.env["LOG_LEVEL"].expose(), "debug");
+    assert_eq!((command.cwd.as_deref(), command.max_memory_mib), (Some("/srv".as_ref()), Some(512)));
+    // What stands there beside these is the default.
+    let default = Command::new(command.words.clone());
+    let (env, cwd, max_memory_mib) = (command.env.clone(), command.cwd.clone(), Some(512));
+    assert_eq!(*command, Command { env, cwd, max_memory_mib, ..default });
     assert_eq!(crm.host.as_deref(), Some("crm.mcp.example.com"));
     assert_eq!(crm.ca_file.as_deref(), Some("internal-ca.pem".as_ref()));
     assert_eq!(crm.upstream.to_string(), "https://crm.internal:8443");

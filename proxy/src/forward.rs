@@ -9,7 +9,7 @@ use crate::{
     occupancy::Place,
     patience::HeadWatch,
     refusal::Refusal,
-    router::{Route, Routes, Target},
+    router::{Route, Routes, Server, Target},
     tap::{RequestBody, Tap, TapOwner},
     tasks::Tasks,
     time_limit::TimeLimits,
@@ -141,7 +141,8 @@ impl Carrier {
         limits: &TimeLimits,
         upload_end: Option<UploadEnd>,
     ) -> Sent {
-        let sent = upstream::send(&route.connector, &self.pool, &self.tasks, request);
+        let Server::Http { connector, .. } = &route.server;
+        let sent = upstream::send(connector, &self.pool, &self.tasks, request);
         if !limits.apply_to_head() {
             return sent.await;
         }
@@ -191,7 +192,8 @@ fn prepare_parts(parts: &mut Parts, target: Uri, route: &Route, needs_plain: boo
     parts.uri = target;
     parts.version = Version::HTTP_11;
     // A preserved host is the one that was checked: the target's, where that names one (HTTP/2 has no other).
-    headers::prepare_request(&mut parts.headers, route.host.as_ref().or(authority.as_ref()));
+    let Server::Http { host, .. } = &route.server;
+    headers::prepare_request(&mut parts.headers, host.as_ref().or(authority.as_ref()));
     if needs_plain && parts.headers.contains_key(header::ACCEPT_ENCODING) {
         // What is inside gzip could not be changed.
         parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));

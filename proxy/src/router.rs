@@ -17,11 +17,19 @@ pub(crate) struct Route {
     pub(crate) config: config::Route,
     /// What is observed of it, kept over reloads that leave the identity alone.
     pub(crate) instance: Arc<Instance>,
-    pub(crate) connector: Connector,
-    /// What `Host` says to the upstream; absent if the client's is preserved.
-    pub(crate) host: Option<HeaderValue>,
+    pub(crate) server: Server,
     /// The exchanges at this moment, kept over reloads.
     pub(crate) occupancy: Arc<Occupancy>,
+}
+
+/// What is behind a route.
+pub(crate) enum Server {
+    /// A server that speaks HTTP.
+    Http {
+        connector: Connector,
+        /// What `Host` says to it; absent if the client's is preserved.
+        host: Option<HeaderValue>,
+    },
 }
 
 /// A request's target as its route understands it. All parts are as they were written.
@@ -137,21 +145,35 @@ impl Routes {
     }
 }
 
-impl Route {
-    fn build(wanted: &config::Route, known: Option<&Self>, heads: HeadLimits) -> io::Result<Self> {
-        let upstream = &wanted.upstream;
-        let tls = match upstream.scheme {
+impl Server {
+    fn http(wanted: &config::Route, url: &config::HttpUpstream, heads: HeadLimits) -> io::Result<Self> {
+        let tls = match url.scheme {
             config::Scheme::Http => None,
             config::Scheme::Https => Some(client_tls(wanted.ca_file.as_deref())?),
         };
+        let timeout = Duration::from_millis(wanted.connect_timeout_ms);
+        let host = HeaderValue::from_str(&url.authority).map_err(io::Error::other)?;
+        let connector = Connector::new(url, tls, timeout, heads)?;
+        Ok(Self::Http { connector, host: (!wanted.preserve_host).then_some(host) })
+    }
+}
+
+impl Route {
+    fn build(wanted: &config::Route, known: Option<&Self>, heads: HeadLimits) -> io::Result<Self> {
         let identity = Identity {
             instance_id: wanted.instance_id.as_str().into(),
             user_id: wanted.user_id.as_deref().map(Into::into),
             organization_id: wanted.organization_id.as_deref().map(Into::into),
         };
+        let (origin, base_path) = match &wanted.upstream {
+            config::Upstream::Http(url) => {
+                (format!("{}://{}", url.scheme.as_str(), url.authority), url.base_path.clone())
+            }
+            config::Upstream::Stdio(_) => return Err(io::Error::other("stdio servers are not served yet")),
+        };
         let mount = Mount {
-            origin: format!("{}://{}", upstream.scheme.as_str(), upstream.authority),
-            base_path: upstream.base_path.clone(),
+            origin,
+            base_path,
             prefix: if wanted.host.is_some() { String::new() } else { format!("/{}", wanted.name) },
         };
         let kept =
@@ -160,11 +182,12 @@ impl Route {
             Some(known) => Arc::clone(&known.instance),
             None => Arc::new(Instance::new(identity, mount)),
         };
-        let timeout = Duration::from_millis(wanted.connect_timeout_ms);
-        let host = HeaderValue::from_str(&upstream.authority).map_err(io::Error::other)?;
+        let server = match &wanted.upstream {
+            config::Upstream::Http(url) => Server::http(wanted, url, heads)?,
+            config::Upstream::Stdio(_) => return Err(io::Error::other("stdio servers are not served yet")),
+        };
         Ok(Self {
-            connector: Connector::new(upstream, tls, timeout, heads)?,
-            host: (!wanted.preserve_host).then_some(host),
+            server,
             instance,
             occupancy: known.map(|known| Arc::clone(&known.occupancy)).unwrap_or_default(),
             config: wanted.clone(),
@@ -183,6 +206,10 @@ impl Route {
         }
     }
 
+    fn base_path(&self) -> &str {
+        self.config.upstream.as_http().map_or("", |url| url.base_path.as_str())
+    }
+
     /// Path and query as the upstream is asked for them.
     pub(crate) fn upstream_target(&self, target: Target<'_>) -> String {
         let rest = match (target, self.config.auth_rewrite) {
@@ -191,10 +218,10 @@ impl Route {
             // It was told the clients' URL, and has put the document where that leads.
             (Target::Document { whole, .. }, config::AuthRewrite::Off) => return whole.to_owned(),
             (Target::Document { name, inside, .. }, config::AuthRewrite::Urls) => {
-                return [name, &self.config.upstream.base_path, inside].concat();
+                return [name, self.base_path(), inside].concat();
             }
         };
-        let base = self.config.upstream.base_path.as_str();
+        let base = self.base_path();
         let is_whole =
             rest.starts_with('/') || (!base.is_empty() && (rest.is_empty() || rest.starts_with('?')));
         // Of exactly the length that is needed: a URI made of it takes the memory over.
@@ -295,6 +322,11 @@ mod tests {
         assert_eq!(target_of(&table("urls"), None, "/.well-known/oauth-protected-resources/a"), None);
     }
 
+    fn connector_of(route: &Route) -> impl PartialEq + std::fmt::Debug + use<> {
+        let Server::Http { connector, .. } = &route.server;
+        connector.id()
+    }
+
     #[test]
     fn a_reload_keeps_sessions_and_connections_of_what_stays() {
         let text = "[[route]]\nname = \"a\"\nupstream = \"http://127.0.0.1:1\"\n";
@@ -308,7 +340,7 @@ mod tests {
         let slower = reload(&format!("{text}connect_timeout_ms = 5\n"));
         assert!(Arc::ptr_eq(&find(&before).instance, &find(&slower).instance));
         assert!(Arc::ptr_eq(&find(&before).occupancy, &find(&slower).occupancy));
-        assert_ne!(find(&before).connector.id(), find(&slower).connector.id());
+        assert_ne!(connector_of(&find(&before)), connector_of(&find(&slower)));
     }
 
     #[test]

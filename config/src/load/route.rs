@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::command;
 use super::found::Found;
 use super::host;
+use super::process;
 use super::proxy::MAX_CONNECT_TIMEOUT_MS;
 use super::section::{Reading, Section};
-use crate::{AuthRewrite, Place, Problem, Route, Scheme, Upstream, UpstreamError};
+use crate::{AuthRewrite, HttpUpstream, Place, Problem, Route, Scheme, Upstream, UpstreamError};
 
 /// As long as a DNS label, so that a name can become one.
 const MAX_NAME_BYTES: usize = 63;
@@ -69,9 +71,11 @@ fn read_route(mut section: Section<'_, '_>, connect_timeout_ms: u64, taken: &mut
     let choices = [("off", AuthRewrite::Off), ("urls", AuthRewrite::Urls)];
     let auth_rewrite = section.choice("auth_rewrite", AuthRewrite::Off, &choices);
     let ca_file = section.path("ca_file");
-    if ca_file.is_some() && upstream.as_ref().is_some_and(|upstream| upstream.scheme == Scheme::Http) {
+    let http = upstream.as_ref().and_then(Upstream::as_http);
+    if ca_file.is_some() && http.is_some_and(|upstream| upstream.scheme == Scheme::Http) {
         report_idle_ca_file(&mut section);
     }
+    let process = process::read_process(&mut section);
     section.finish();
     let name = name?;
     Some(Route {
@@ -91,6 +95,7 @@ fn read_route(mut section: Section<'_, '_>, connect_timeout_ms: u64, taken: &mut
         rewrite_location,
         auth_rewrite,
         ca_file,
+        process,
     })
 }
 
@@ -135,27 +140,54 @@ fn read_host(section: &mut Section<'_, '_>, taken: &mut BTreeMap<String, Place>)
     Some(host)
 }
 
+/// Keys that say nothing to a server that is a program.
+const OF_HTTP: [&str; 8] = [
+    "connect_timeout_ms",
+    "preserve_host",
+    "rewrite_endpoint",
+    "rewrite_location",
+    "auth_rewrite",
+    "ca_file",
+    "process",
+    "first_byte_timeout_ms",
+];
+
 /// Exactly one of `upstream` and `command`.
 fn read_upstream(section: &mut Section<'_, '_>) -> Option<Upstream> {
     let upstream = section.read("upstream", decode_upstream);
-    let command = section.each("command", |word| word.as_text().map(drop));
-    match (&upstream, &command) {
-        (Reading::Absent, Reading::Absent) => section.report_missing("upstream"),
-        (Reading::Absent, Reading::Valid(_)) => report_stdio(section),
-        (Reading::Valid(_), Reading::Valid(_)) => report_both(section),
-        _ => {}
+    let command = command::read_command(section);
+    match (upstream, command) {
+        (Reading::Absent, Reading::Absent) => {
+            section.report_missing("upstream");
+            None
+        }
+        (Reading::Valid(_), Reading::Valid(_)) => {
+            report_both(section);
+            None
+        }
+        (Reading::Absent, Reading::Valid(command)) => {
+            report_idle(section, &OF_HTTP, "a server that is a program");
+            Some(Upstream::Stdio(command))
+        }
+        (Reading::Valid(upstream), Reading::Absent) => {
+            report_idle(section, &command::KEYS, "a server with a URL");
+            Some(Upstream::Http(upstream))
+        }
+        _ => None,
     }
-    upstream.valid()
 }
 
-fn report_stdio(section: &mut Section<'_, '_>) {
-    let command = section.place_of("route.command");
-    section.report(
-        Problem::new("stdio-unsupported", "stdio servers are not supported yet")
-            .at(command)
-            .label("not supported yet")
-            .help("give `upstream = \"http://…\"`, the URL of a server that speaks HTTP"),
-    );
+/// A key that does nothing is a mistake: somebody believes that it does something.
+fn report_idle(section: &mut Section<'_, '_>, keys: &[&'static str], server: &str) {
+    for key in keys {
+        if !section.has(key) {
+            continue;
+        }
+        let problem = Problem::new("key-unused", format!("`route.{key}` does nothing for {server}"))
+            .at(section.place_in_file(key))
+            .label("does nothing here");
+        section.report(problem.help("take it out"));
+    }
 }
 
 fn report_both(section: &mut Section<'_, '_>) {
@@ -168,7 +200,7 @@ fn report_both(section: &mut Section<'_, '_>) {
     );
 }
 
-fn decode_upstream(found: &Found<'_>) -> Result<Upstream, Problem> {
+fn decode_upstream(found: &Found<'_>) -> Result<HttpUpstream, Problem> {
     found.as_full_text()?.parse().map_err(|error: UpstreamError| {
         let problem = Problem::new("value-invalid", error.to_string()).label("not the URL of an upstream");
         match error {

@@ -66,6 +66,17 @@ impl<'r, 'a> Section<'r, 'a> {
         self.table.is_some()
     }
 
+    /// Whether the table has the key, valid or not.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
+    /// Where a key of the table stands.
+    pub(super) fn place_in_file(&self, key: &str) -> Place {
+        let found = self.table.and_then(|table| table.get_key_value(key));
+        found.map_or(Place::Nowhere, |(key, _)| Place::in_file(self.reader.source.text, key.span()))
+    }
+
     /// The folder at which relative paths of the file start.
     pub(super) fn folder(&self) -> &'a Path {
         self.reader.source.folder()

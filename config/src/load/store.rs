@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use toml::de::{DeTable, DeValue};
+use toml::de::DeValue;
 
 use super::found::{Found, Raw};
+use super::secret::read_secret;
 use super::section::Section;
 use crate::{Problem, Secret, Store, StoreUrl};
 
@@ -104,44 +105,6 @@ fn parse_sqlite(file: &str) -> Result<PathBuf, Problem> {
 }
 
 /// `{ env = "NAME" }` or `{ file = "path" }`, where a file may end with one line break.
-fn read_secret(found: &Found<'_>, table: &DeTable<'_>) -> Result<String, Problem> {
-    let mut entries = table.iter().map(|(key, value)| (key.get_ref().as_ref(), value.get_ref()));
-    match (entries.next(), entries.next()) {
-        // A URL in the place of the name is the secret itself, and must not get into a message.
-        (Some((_, DeValue::String(name))), _) if name.contains("://") => {}
-        (Some(("env", DeValue::String(name))), None) => return read_variable(found, name),
-        (Some(("file", DeValue::String(path))), None) => return read_file(&found.base().join(path.as_ref())),
-        _ => {}
-    }
-    Err(Problem::new("secret-reference", "it is no reference to a secret")
-        .label("not a reference")
-        .help("write { env = \"NAME\" } or { file = \"path\" }"))
-}
-
-fn read_variable(found: &Found<'_>, name: &str) -> Result<String, Problem> {
-    let value = found.source.environment.iter().find(|(candidate, _)| candidate == name);
-    match value.map(|(_, value)| value.as_str()) {
-        None => Err(unreadable(format!("the environment variable `{name}` is not set")).label("not set")),
-        Some("") => Err(unreadable(format!("the environment variable `{name}` is empty")).label("empty")),
-        Some(value) => Ok(value.to_owned()),
-    }
-}
-
-fn read_file(path: &Path) -> Result<String, Problem> {
-    let shown = path.display();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| unreadable(format!("cannot read {shown}: {error}")).label("cannot be read"))?;
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    match text.strip_suffix('\r').unwrap_or(text) {
-        "" => Err(unreadable(format!("{shown} is empty")).label("empty")),
-        secret => Ok(secret.to_owned()),
-    }
-}
-
 fn invalid(message: &str) -> Problem {
     Problem::new("value-invalid", message)
-}
-
-fn unreadable(message: String) -> Problem {
-    Problem::new("secret-unreadable", message)
 }

@@ -47,7 +47,7 @@ pub(crate) struct HeadLimits {
 
 impl Connector {
     pub(crate) fn new(
-        upstream: &mcpmeter_config::Upstream,
+        upstream: &mcpmeter_config::HttpUpstream,
         tls: Option<Arc<ClientConfig>>,
         timeout: Duration,
         heads: HeadLimits,
