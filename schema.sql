@@ -1,12 +1,14 @@
--- The PostgreSQL schema of mcpmeter, version 3: the only DDL for it. PostgreSQL 15 to 18.
+-- The PostgreSQL schema of mcpmeter, version 4: the only DDL for it. PostgreSQL 15 to 18.
 --
 -- `mcpmeter migrate` (and `mcpmeter serve`, unless told not to) runs this file; `psql -v ON_ERROR_STOP=1 -f
--- schema.sql` does the same. Running it again, or twice at once, changes nothing. A database of version 1 or
--- 2 becomes one of version 3 in place; for version 1 the log is locked while each of its days is read once.
+-- schema.sql` does the same. Running it again, or twice at once, changes nothing. A database of version 1, 2 or
+-- 3 becomes one of version 4 in place: the log gets a column, for which it is locked for a moment; for version 1 it is
+-- locked while each of its days is read once.
 --
--- The columns of mcp_server_request_log are those of journal/src/columns.rs, in that order; a test compares
--- the two. Rules: no foreign keys (identities are snapshots), no triggers, no sequence, and no default on
--- created_at, because a retried batch must carry the same keys.
+-- The columns of mcp_server_request_log are those of journal/src/columns.rs, in that order (a column that came with a
+-- later version stands last in a database that is older than it); a test compares the two. Rules: no foreign keys
+-- (identities are snapshots), no triggers, no sequence, and no default on created_at, because a retried batch must
+-- carry the same keys.
 --
 -- Scale-out, one statement each, before the first row is written. Neither has ever been run: both are written after
 -- the engine's documentation, and both need the time or distribution column in every unique key, which the
@@ -20,8 +22,9 @@
 --                and use add_compression_policy.
 --
 -- A role that only writes needs: usage on schema mcpmeter; insert on mcp_server_request_log; select, insert and
--- update on outbox_cursor and mcp_log_gap; select, insert, update and delete on the tables whose names begin with
--- rollup_; temporary on the database (for what a restored backup makes of a batch).
+-- update on outbox_cursor and mcp_log_gap; select, insert and delete on mcp_process_sample; select, insert, update and
+-- delete on the tables whose names begin with rollup_; temporary on the database (for what a restored backup makes of
+-- a batch).
 -- Partitions are made, dropped and compressed by functions that run with their owner's rights; for retention and
 -- compression grant that role execute on lock_expired_day(integer), drop_day(timestamptz), compress_next(integer) and
 -- rollup_keep(timestamptz, timestamptz), which are revoked from public.
@@ -48,8 +51,8 @@ comment on column mcpmeter.schema_version.applied_at is 'when it was first appli
 
 do $$
 begin
-  if exists (select from mcpmeter.schema_version where version > 3) then
-    raise exception 'the database has schema version %, this mcpmeter knows version 3: upgrade mcpmeter',
+  if exists (select from mcpmeter.schema_version where version > 4) then
+    raise exception 'the database has schema version %, this mcpmeter knows version 4: upgrade mcpmeter',
       (select max(version) from mcpmeter.schema_version);
   end if;
 end $$;
@@ -92,6 +95,7 @@ begin
       http_request_bytes      bigint,
       http_response_bytes     bigint,
       cpu_ms                  double precision,
+      cpu_shared              boolean,
       cpu_percent             double precision,
       memory_bytes            bigint,
       auth_method             text not null,
@@ -125,6 +129,29 @@ begin
     perform create_hypertable('mcpmeter.mcp_server_request_log', 'created_at',
                               chunk_time_interval => interval '1 day');
   end if;
+end $$;
+
+-- Version 4. Whatever is or is going to be a part of the log needs the column: its days (which follow the log), what
+-- they are made like, and the tables of a day that is just being compressed.
+do $$
+declare
+  part text;
+begin
+  if exists (select from pg_attribute where attrelid = 'mcpmeter.mcp_server_request_log'::regclass
+                                        and attname = 'cpu_shared') then
+    return;
+  end if;
+  -- Behind a long report everybody would wait with us; whoever migrates tries again.
+  perform set_config('lock_timeout', '2s', true);
+  alter table mcpmeter.mcp_server_request_log add column cpu_shared boolean;
+  -- Looked for only now that nobody can be at it.
+  for part in select relname from pg_class
+              where relnamespace = 'mcpmeter'::regnamespace and relkind = 'r'
+                and (relname = 'mcp_server_request_log_template'
+                     or relname ~ '^mcp_server_request_log_[0-9]{8}_(old|new)$') loop
+    execute format('alter table mcpmeter.%I add column if not exists cpu_shared boolean', part);
+  end loop;
+  perform set_config('lock_timeout', '30s', true);
 end $$;
 
 comment on table mcpmeter.mcp_server_request_log is
@@ -184,9 +211,15 @@ comment on column mcpmeter.mcp_server_request_log.http_request_bytes is
 comment on column mcpmeter.mcp_server_request_log.http_response_bytes is
   'body bytes of the exchange as sent; null on channels shared by several calls';
 comment on column mcpmeter.mcp_server_request_log.cpu_ms is
-  'CPU time of the upstream''s process over the call''s window, in milliseconds';
+  'CPU time of the upstream''s process tree that is this call''s, in milliseconds; cpu_shared says how it is known';
+comment on column mcpmeter.mcp_server_request_log.cpu_shared is
+  'How cpu_ms is attributed. CPU time of the server''s process tree while the call was open. false: the call was alone '
+  'on that process for its whole life, and the figure is exact. true: other calls overlapped; where the process works '
+  'on one thread, what it used since the last call began or ended belongs to the call that ended, otherwise it is '
+  'divided equally among the calls that were open, so that the sum over all calls is what the process used while any '
+  'call was open. null: not metered.';
 comment on column mcpmeter.mcp_server_request_log.cpu_percent is
-  'the same as percent of one core';
+  'cpu_ms as percent of one core over duration_ms';
 comment on column mcpmeter.mcp_server_request_log.memory_bytes is
   'resident set of the upstream''s process at the end of the call';
 comment on column mcpmeter.mcp_server_request_log.auth_method is
@@ -249,6 +282,10 @@ begin
     comment on table mcpmeter.mcp_server_request_log_template is
       'Stays empty: every partition of mcp_server_request_log is made like this, with the same indexes';
   end if;
+  -- In a database of version 2 or 3 it was made before there was the column; days are made with its comments.
+  execute format('comment on column mcpmeter.mcp_server_request_log_template.cpu_shared is %L',
+                 (select col_description(attrelid, attnum) from pg_attribute
+                  where attrelid = 'mcpmeter.mcp_server_request_log'::regclass and attname = 'cpu_shared'));
 end $$;
 
 create index if not exists mcp_server_request_log_template_user
@@ -336,6 +373,36 @@ comment on column mcpmeter.mcp_log_gap.to_at is 'when the last of them was';
 comment on column mcpmeter.mcp_log_gap.calls is 'how many finished calls were lost';
 comment on column mcpmeter.mcp_log_gap.reason is
   'why: queue_full, outbox_full, disk_error, quarantined and so on, as in the metrics';
+
+create table if not exists mcpmeter.mcp_process_sample (
+  instance_id              text not null,
+  at                       timestamptz not null,
+  spool_id                 uuid not null,
+  cpu_seconds_total        double precision not null,
+  resident_bytes           bigint not null,
+  processes                integer not null,
+  restarts                 bigint not null,
+  uptime_seconds           double precision not null,
+  unattributed_cpu_seconds double precision not null,
+  primary key (instance_id, at, spool_id)
+);
+-- The latest of every instance, and what is old enough to go.
+create index if not exists mcp_process_sample_at on mcpmeter.mcp_process_sample (at);
+comment on table mcpmeter.mcp_process_sample is
+  'What the processes of each metered instance used, a row per instance, proxy and minute; deleted at the age of the '
+  'calls (store.retention_days), or after 35 days where calls are kept for ever';
+comment on column mcpmeter.mcp_process_sample.instance_id is 'the MCP server instance, as in mcp_server_request_log';
+comment on column mcpmeter.mcp_process_sample.at is 'when it was looked at';
+comment on column mcpmeter.mcp_process_sample.spool_id is
+  'the outbox of the proxy that looked: several proxies that serve one instance have processes of their own';
+comment on column mcpmeter.mcp_process_sample.cpu_seconds_total is
+  'CPU time of the process tree, in seconds, a counter: it falls only where the proxy begins to count anew';
+comment on column mcpmeter.mcp_process_sample.resident_bytes is 'resident set of the process tree';
+comment on column mcpmeter.mcp_process_sample.processes is 'how many processes the tree has; 0 while there is none';
+comment on column mcpmeter.mcp_process_sample.restarts is 'how often the process was started again, a counter';
+comment on column mcpmeter.mcp_process_sample.uptime_seconds is 'how long the process has been running';
+comment on column mcpmeter.mcp_process_sample.unattributed_cpu_seconds is
+  'the part of cpu_seconds_total that belongs to no call: used while none was open; a counter';
 
 create or replace function mcpmeter.ensure_partitions(from_at timestamptz, to_at timestamptz)
 returns integer
@@ -598,10 +665,14 @@ declare
   partition text;
   moved bigint := 0;
   here bigint;
+  names text;
 begin
   perform pg_advisory_xact_lock(7882267387984373106);
   -- Until the end nobody reads or writes in there; reports over all of the log wait.
   lock table mcpmeter.mcp_server_request_log_default in access exclusive mode;
+  select string_agg(quote_ident(attname), ', ' order by attnum) into names
+  from pg_attribute
+  where attrelid = 'mcpmeter.mcp_server_request_log'::regclass and attnum > 0 and not attisdropped;
   for day in
     select distinct (created_at at time zone 'UTC')::date from mcpmeter.mcp_server_request_log_default
     where created_at >= '1970-01-01 00:00:00+00' and created_at < '9999-12-31 00:00:00+00' order by 1
@@ -612,9 +683,9 @@ begin
                    'The calls of ' || to_char(day, 'YYYY-MM-DD') || ' (UTC)');
     execute format('with moved as (delete from mcpmeter.mcp_server_request_log_default
                                    where created_at >= %L and created_at < %L returning *)
-                    insert into mcpmeter.%I select * from moved',
+                    insert into mcpmeter.%I (%s) select %4$s from moved',
                    to_char(day, 'YYYY-MM-DD') || ' 00:00:00+00', to_char(day + 1, 'YYYY-MM-DD') || ' 00:00:00+00',
-                   partition);
+                   partition, names);
     get diagnostics here = row_count;
     execute format('alter table mcpmeter.mcp_server_request_log attach partition mcpmeter.%I'
                    ' for values from (%L) to (%L)', partition,
@@ -664,7 +735,6 @@ as $$
 declare
   parent constant regclass := 'mcpmeter.mcp_server_request_log';
   partition constant text := 'mcp_server_request_log_' || to_char(day at time zone 'UTC', 'YYYYMMDD');
-  deleted bigint;
 begin
   if exists (select from pg_partitioned_table where partrelid = parent) then
     execute format('drop table if exists mcpmeter.%I, mcpmeter.%I, mcpmeter.%I',
@@ -677,17 +747,14 @@ begin
                            'mcpmeter.mcp_server_request_log', day + interval '24 hours')
              from pg_extension join pg_namespace on pg_namespace.oid = extnamespace where extname = 'timescaledb');
   end if;
-  -- By the key: a ctid means something within one chunk only.
-  delete from mcpmeter.mcp_server_request_log as log using (
-    select created_at, id from mcpmeter.mcp_server_request_log
-    where created_at >= day and created_at < day + interval '24 hours' limit 10000) as old
-  where log.created_at = old.created_at and log.id = old.id;
-  get diagnostics deleted = row_count;
-  return deleted < 10000;
+  -- All of them: cells of what remained would count it again as soon as one more call came for its bucket.
+  delete from mcpmeter.mcp_server_request_log
+  where created_at >= day and created_at < day + interval '24 hours';
+  return true;
 end $$;
 comment on function mcpmeter.drop_day(timestamptz) is
-  'Deletes the rows of a day (UTC): drops its partition; where there are no partitions, deletes 10,000 rows at a '
-  'time. True if none is left';
+  'Deletes the rows of a day (UTC), all of them: drops its partition, or where there are no partitions (then to be '
+  'called in a repeatable read transaction, so that a row that comes after rollup_keep stays) deletes them';
 
 create or replace function mcpmeter.compress_next(days integer)
 returns text
@@ -810,6 +877,6 @@ revoke execute on function mcpmeter.empty_default_partition(), mcpmeter.lock_exp
 -- What the shipper needs first, and a week in which nobody need be there to make more.
 select mcpmeter.ensure_partitions(now(), now() + interval '7 days');
 
-insert into mcpmeter.schema_version (version) values (3) on conflict do nothing;
+insert into mcpmeter.schema_version (version) values (4) on conflict do nothing;
 
 commit;

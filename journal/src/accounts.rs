@@ -44,9 +44,11 @@ pub enum LossReason {
     Oversize,
     /// It lay in a part of the file, or of the queue, that was found damaged.
     Corrupt,
-    /// It lay in the queue of a process that did not come to an orderly end, and the queue was gone at the next start.
+    /// It lay in the queue of a process that did not come to an orderly end, and the queue was gone at the next start,
+    /// or in the hands of another process.
     QueueGone,
-    /// It was finished after the journal had been closed.
+    /// It was finished after the journal had been closed. Once the writer has ended there is nobody to write a gap row
+    /// for it; whoever stops the program says the number.
     Closed,
 }
 

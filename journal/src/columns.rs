@@ -121,6 +121,7 @@ pub static COLUMNS: &[Column] = &[
     optional("http_request_bytes", Kind::BigInt, |r| r.http_request_bytes.map_or(Value::Null, big)),
     optional("http_response_bytes", Kind::BigInt, |r| r.http_response_bytes.map_or(Value::Null, big)),
     optional("cpu_ms", Kind::Double, |r| r.cpu_ms.map_or(Value::Null, finite)),
+    optional("cpu_shared", Kind::Boolean, |r| r.cpu_shared.map_or(Value::Null, Value::Bool)),
     optional("cpu_percent", Kind::Double, |r| r.cpu_percent.map_or(Value::Null, finite)),
     optional("memory_bytes", Kind::BigInt, |r| r.memory_bytes.map_or(Value::Null, big)),
     required("auth_method", Kind::Text, |r| word(r.auth_method.as_str())),

@@ -1,18 +1,18 @@
 //! A damaged SQLite file: put aside, never deleted, and replaced by a new one, so that recording goes on.
 //!
 //! The file and its log are renamed to `<file>.corrupt-<time>`. What can still be read of the outbox, the
-//! quarantine and the gaps is copied into the new file. The outbox keeps its identity, and its records get the
+//! quarantine, the gaps and the samples for PostgreSQL is copied into the new file. The outbox keeps its identity, and its records get the
 //! numbers behind the last one given, so that there are no holes; if the identity or the last number cannot be
 //! read, the new outbox is a new one. Either way PostgreSQL refuses by its key what it has already. Rows of the
 //! store are not copied: `sqlite3 <file>.corrupt-<time> .recover` gets at them.
 //!
 //! Nothing here ever writes to a file that was set aside.
 //!
-//! The new file is made, whole, as `<file>.fresh`; only then is the damaged one renamed, and then the new one. Killed
+//! The new file is made, whole, and with the row that says what is lost, as `<file>.fresh`; only then is the damaged one renamed, and then the new one. Killed
 //! before the first renaming, the next process finds the damaged file and begins again; killed between the two, it
 //! finds no file but a fresh one, and finishes ([`finish_replacement`]).
 
-use crate::{outbox, sqlite};
+use crate::{gap, outbox, sample, sqlite};
 use mcpmeter_observer::Timestamp;
 use rusqlite::{Connection, ErrorCode, Row, Transaction, params_from_iter, types::Value};
 use std::{
@@ -132,9 +132,13 @@ pub(crate) fn salvage(
     let records = numbered.run(&damaged, into, is_record)?;
     for (table, columns) in [
         ("quarantine", "format, record, reason, set_aside_at"),
-        ("mcp_log_gap", "from_at, to_at, calls, reason, shipped"),
+        ("mcp_log_gap", "from_at, to_at, calls, reason, shipped, closed"),
+        (sample::OUTBOX, &sample::NAMES),
     ] {
         Copy { table, columns, keep_seq: true }.run(&damaged, into, |_| true)?;
+    }
+    if let Ok(Some(stamp)) = gap::read_stamp(&damaged) {
+        gap::write_stamp(into, &stamp)?;
     }
     let lost = expected.map(|expected| expected.saturating_sub(records));
     Ok(Salvage { identity, records, lost })
@@ -157,14 +161,14 @@ fn read_identity(damaged: &Connection) -> rusqlite::Result<Identity> {
 }
 
 /// A table to be copied, from both ends up to where it cannot be read.
-struct Copy {
-    table: &'static str,
+struct Copy<'a> {
+    table: &'a str,
     /// Without `seq`.
-    columns: &'static str,
+    columns: &'a str,
     keep_seq: bool,
 }
 
-impl Copy {
+impl Copy<'_> {
     /// Copies the rows that are sound and says how many. Fails only if the new file cannot be written.
     fn run(
         &self,

@@ -5,7 +5,7 @@ use crate::{
     corrupt::{self, Identity, Salvage},
     sqlite::{self, SqliteError},
 };
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction};
 use std::{fs, io, path::Path};
 
 /// A shorter file is an empty one to SQLite: the smallest page.
@@ -27,21 +27,25 @@ pub(crate) enum FileError {
     SetAside(#[from] io::Error),
 }
 
-/// Opens the file; one that is damaged is set aside. `lived` tells that an earlier process has written it, so
-/// that it cannot be empty.
-pub(crate) fn open(path: &Path, lived: bool) -> Result<Fresh, FileError> {
+/// What else is to be in a new file before it takes the place of a damaged one: what was lost with that, because from
+/// then on nobody could tell.
+pub(crate) type Note<'a> = dyn FnMut(&Transaction<'_>, &Salvage) -> rusqlite::Result<()> + 'a;
+
+/// Opens the file; one that is damaged is set aside. `held` tells that it has held its tables, so that it cannot be
+/// empty.
+pub(crate) fn open(path: &Path, held: bool, note: &mut Note<'_>) -> Result<Fresh, FileError> {
     corrupt::finish_replacement(path)?;
     let metadata = fs::metadata(path);
     if metadata.as_ref().is_ok_and(fs::Metadata::is_dir) {
         let error = io::Error::new(io::ErrorKind::IsADirectory, "there is a directory in its place");
         return Err(FileError::SetAside(error));
     }
-    if lived && metadata.is_ok_and(|metadata| metadata.len() < LEAST_BYTES) {
-        return replace(path, "it is empty", None, 0);
+    if held && metadata.is_ok_and(|metadata| metadata.len() < LEAST_BYTES) {
+        return replace(path, "it is empty", None, 0, note);
     }
     match open_whole(path) {
         Ok(connection) => Ok(Fresh { connection, salvage: None }),
-        Err(error) if error.is_damage() => replace(path, &chain(&error), None, 0),
+        Err(error) if error.is_damage() => replace(path, &chain(&error), None, 0, note),
         Err(error) => Err(error.into()),
     }
 }
@@ -52,11 +56,17 @@ pub(crate) fn replace(
     reason: &str,
     known: Option<Identity>,
     after: i64,
+    note: &mut Note<'_>,
 ) -> Result<Fresh, FileError> {
     let fresh = corrupt::fresh_path(path);
     corrupt::remove(&fresh)?;
     let mut connection = open_whole(&fresh)?;
     let salvage = corrupt::salvage(path, &mut connection, known, after).map_err(SqliteError::from)?;
+    let noted = connection.transaction().and_then(|transaction| {
+        note(&transaction, &salvage)?;
+        transaction.commit()
+    });
+    noted.map_err(SqliteError::from)?;
     // Closing it folds its log into it: one file is to be renamed.
     connection.close().map_err(|(_, error)| SqliteError::from(error))?;
     let aside = corrupt::set_aside(path)?;

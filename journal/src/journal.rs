@@ -4,6 +4,7 @@ use crate::{
     accounts::{Accounts, Ledger, LossReason},
     health::{Health, Notice},
     ring::Ring,
+    sample::ProcessSample,
 };
 use mcpmeter_observer::CallRecord;
 use std::{
@@ -11,6 +12,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        mpsc::SyncSender,
     },
 };
 use uuid::Uuid;
@@ -40,6 +42,20 @@ impl Journal {
         }
     }
 
+    /// Hands over what processes used. Never waits; what there is no room for, and what no store can hold (numbers that
+    /// are not finite, an instance with a NUL), is counted by [`Journal::lost_samples`] and loses no call.
+    pub fn sample(&self, samples: Vec<ProcessSample>) {
+        let taken =
+            |sample: ProcessSample| sample.is_storable() && self.shared.samples.try_send(sample).is_ok();
+        let lost = samples.into_iter().map(taken).filter(|taken| !taken).count();
+        self.shared.lose_samples(lost as u64);
+    }
+
+    /// Samples that will never be stored, since the process began.
+    pub fn lost_samples(&self) -> u64 {
+        self.shared.lost_samples.load(Ordering::Relaxed)
+    }
+
     /// Where every finished record is at this moment.
     pub fn accounts(&self) -> Accounts {
         self.shared.ledger.snapshot()
@@ -65,6 +81,9 @@ pub(crate) struct Shared {
     pub(crate) closing: AtomicBool,
     /// The highest number in the outbox that PostgreSQL certainly has; the writer deletes up to here.
     retirable: AtomicI64,
+    /// The way of samples to the writer.
+    samples: SyncSender<ProcessSample>,
+    lost_samples: AtomicU64,
     /// Damaged files that were set aside.
     set_aside: AtomicU64,
     /// The number of a file that a reader found damaged; 0 for none.
@@ -76,13 +95,20 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(ring: Ring, ledger: Ledger, notice: Notice) -> Self {
+    pub(crate) fn new(
+        ring: Ring,
+        ledger: Ledger,
+        notice: Notice,
+        samples: SyncSender<ProcessSample>,
+    ) -> Self {
         Self {
             ring,
             ledger,
             notice,
             closing: AtomicBool::default(),
             retirable: AtomicI64::default(),
+            samples,
+            lost_samples: AtomicU64::default(),
             set_aside: AtomicU64::default(),
             damaged: AtomicU64::default(),
             life: Mutex::default(),
@@ -124,6 +150,11 @@ impl Shared {
 
     fn lock_life(&self) -> MutexGuard<'_, u64> {
         self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many samples will never be stored.
+    pub(crate) fn lose_samples(&self, samples: u64) {
+        self.lost_samples.fetch_add(samples, Ordering::Relaxed);
     }
 
     /// A damaged file was set aside.

@@ -13,6 +13,7 @@
 //! * `outbox` keeps them until PostgreSQL certainly has them; `store` keeps them for good without one.
 //! * `shipper` carries batches over; `shipment` is one batch and the reason why none is stored twice.
 //! * `columns` is the one mapping from record to row; `reader` finds rows again.
+//! * `sample` is what processes used, which travels beside the calls and is dropped before any of them.
 //! * `accounts` knows at any moment where every record is.
 //!
 //! A call whose record was accepted is not lost by the death of the process. Once in the outbox it reaches
@@ -51,6 +52,7 @@ mod retention;
 mod ring;
 mod rollup;
 mod row;
+mod sample;
 mod shipment;
 mod shipper;
 mod sqlite;
@@ -76,6 +78,7 @@ pub use postgres_url::{BadPostgresUrl, PostgresUrl};
 pub use reader::{ReadError, Reader};
 pub use rollup::{Cell, Dimension, Histogram, Rollup, RollupQuery, Span, Subject, Sums};
 pub use row::{BadCursor, Cursor, Row};
+pub use sample::{ProcessSample, StoredSample};
 pub use shipper::Shipper;
 pub use survey::{Database, SurveyError};
 pub use tls::TlsError;

@@ -6,7 +6,11 @@
 //! Its content is where the queue's file (`ring`) is, a path to a line, so that this is found even if the SQLite file
 //! is lost. It says so until an orderly end: a path that leads nowhere at the next start is a queue that has gone with
 //! the calls in it. A path behind a question mark is of a queue that was about to be made; that it is not there means
-//! nothing.
+//! nothing. A line that begins with `#` says that the SQLite file has held its tables: if it is empty one day, then it
+//! has lost them.
+//!
+//! What is noted is synced. A queue in memory does not outlive the system, and one on a disk does; of either the next
+//! start has to know after a power cut.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -22,6 +26,8 @@ use tracing::warn;
 const LONGEST: usize = 64 << 10;
 /// The content never gets shorter than this, so that a volume that is full later has room for another path.
 const LEAST: usize = 1 << 10;
+/// The line of a SQLite file that has held its tables.
+const HELD: &[u8] = b"# the file has held its tables";
 
 /// Held as long as anything writes.
 #[derive(Debug)]
@@ -57,6 +63,8 @@ impl FileLock {
             .read(true)
             .write(true)
             .open(lock_path(sqlite_file))?;
+        // Best effort: where directories cannot be synced there is nothing to be done about it.
+        drop(File::open(directory_of(sqlite_file)).and_then(|directory| directory.sync_all()));
         match file.try_lock() {
             Ok(()) => Ok(Self { file }),
             Err(TryLockError::WouldBlock) => Err(LockError::Held),
@@ -64,21 +72,26 @@ impl FileLock {
         }
     }
 
-    /// Whether an earlier process has noted anything, and so has had the SQLite file.
-    pub(crate) fn has_lived(&self) -> io::Result<bool> {
-        Ok(self.file.metadata()?.len() > 0)
+    /// Whether an earlier process has had the SQLite file with its tables in it.
+    pub(crate) fn has_held(&self) -> io::Result<bool> {
+        Ok(self.read()?.split(|byte| *byte == b'\n').any(|line| line == HELD))
     }
 
     /// What was noted last; nothing if nothing ever was, or if the last process came to an orderly end.
     pub(crate) fn noted(&self) -> io::Result<Vec<Noted>> {
-        let mut bytes = vec![0; LONGEST];
-        let length = self.file.read_at(&mut bytes, 0)?;
-        Ok(parse(&bytes[..length]))
+        Ok(parse(&self.read()?))
     }
 
-    /// Notes queues for the next process. Needs no sync: what they lead to does not outlive the system either.
-    pub(crate) fn note(&self, queues: &[Noted]) -> io::Result<()> {
-        let mut bytes = Vec::new();
+    fn read(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; LONGEST];
+        let length = self.file.read_at(&mut bytes, 0)?;
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+
+    /// Notes queues for the next process, and whether the SQLite file has held its tables. Durable on return.
+    pub(crate) fn note(&self, queues: &[Noted], held: bool) -> io::Result<()> {
+        let mut bytes = if held { [HELD, b"\n"].concat() } else { Vec::new() };
         for Noted { path, made } in queues {
             bytes.extend_from_slice(if *made { b"" } else { b"?" });
             bytes.extend_from_slice(path.as_os_str().as_bytes());
@@ -88,7 +101,8 @@ impl FileLock {
         // keeps the room that it has.
         let before = usize::try_from(self.file.metadata()?.len()).unwrap_or(LONGEST).min(LONGEST);
         bytes.resize(bytes.len().max(before).max(LEAST), b'\n');
-        self.file.write_all_at(&bytes, 0)
+        self.file.write_all_at(&bytes, 0)?;
+        self.file.sync_data()
     }
 }
 
@@ -108,18 +122,25 @@ impl Noted {
 pub(crate) struct Notebook {
     lock: Arc<FileLock>,
     queues: Vec<Noted>,
+    /// The SQLite file has held its tables.
+    held: bool,
     is_written: bool,
 }
 
 impl Notebook {
-    pub(crate) const fn new(lock: Arc<FileLock>) -> Self {
-        Self { lock, queues: Vec::new(), is_written: true }
+    pub(crate) const fn new(lock: Arc<FileLock>, held: bool) -> Self {
+        Self { lock, queues: Vec::new(), held, is_written: true }
+    }
+
+    /// From now on the SQLite file has held its tables; to be noted with the next queues.
+    pub(crate) const fn hold(&mut self) {
+        self.held = true;
     }
 
     /// Notes these queues instead of those before.
     pub(crate) fn note(&mut self, queues: Vec<Noted>) {
         self.queues = queues;
-        let result = self.lock.note(&self.queues);
+        let result = self.lock.note(&self.queues, self.held);
         self.is_written = result.is_ok();
         if let Err(error) = result {
             warn!(
@@ -131,7 +152,7 @@ impl Notebook {
 
     /// Tries again what did not work.
     pub(crate) fn try_again(&mut self) {
-        self.is_written = self.is_written || self.lock.note(&self.queues).is_ok();
+        self.is_written = self.is_written || self.lock.note(&self.queues, self.held).is_ok();
     }
 }
 
@@ -141,7 +162,8 @@ pub(crate) fn read_noted(sqlite_file: &Path) -> Vec<Noted> {
 }
 
 fn parse(bytes: &[u8]) -> Vec<Noted> {
-    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    // Paths are absolute.
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && !line.starts_with(b"#"));
     let note = |line: &[u8]| {
         let planned = line.strip_prefix(b"?");
         Noted { path: OsStr::from_bytes(planned.unwrap_or(line)).into(), made: planned.is_none() }
@@ -156,14 +178,17 @@ pub(crate) fn real_path(file: &Path) -> io::Result<PathBuf> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         result => return result,
     }
-    let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
+    let directory = directory_of(file);
     match (fs::read_link(file), file.file_name()) {
         // A link to where the file is going to be.
         (Ok(target), _) => real_path(&directory.join(target)),
         (Err(_), Some(name)) => Ok(fs::canonicalize(directory)?.join(name)),
         (Err(_), None) => Err(io::Error::new(io::ErrorKind::InvalidInput, "it has no file name")),
     }
+}
+
+fn directory_of(file: &Path) -> &Path {
+    file.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// `<file>.lock`.
@@ -187,9 +212,12 @@ mod tests {
         let made = Noted { path: "/dev/shm/a.ring".into(), made: true };
         let planned = Noted { path: "/dev/shm/a much longer name.ring".into(), made: false };
         for noted in [&[made.clone(), planned.clone()][..], &[planned], &[made], &[]] {
-            lock.note(noted).unwrap();
-            assert_eq!((&*lock.noted().unwrap(), &*read_noted(&file)), (noted, noted));
-            assert_eq!(fs::metadata(lock_path(&file)).unwrap().len(), LEAST as u64);
+            for held in [false, true] {
+                lock.note(noted, held).unwrap();
+                assert_eq!((&*lock.noted().unwrap(), &*read_noted(&file)), (noted, noted));
+                assert_eq!(lock.has_held().unwrap(), held);
+                assert_eq!(fs::metadata(lock_path(&file)).unwrap().len(), LEAST as u64);
+            }
         }
     }
 

@@ -12,12 +12,13 @@ use crate::{
     journal::{Journal, Shared},
     keeper::Keeper,
     lock::{FileLock, LockError, Notebook, Noted, lock_path, real_path},
-    orders::Orders,
+    orders::{Order, Orders},
     outbox_reader::OutboxReader,
     postgres,
     postgres_url::PostgresUrl,
     recover,
     ring::{self, Made, Plan},
+    sample,
     shipper::{Parts, Shipper},
     tls::TlsError,
     writer::{self, OnTaken, Writer},
@@ -26,7 +27,10 @@ use crate::{
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, mpsc::sync_channel},
+    sync::{
+        Arc,
+        mpsc::{SyncSender, sync_channel},
+    },
 };
 use tracing::{info, warn};
 
@@ -65,6 +69,14 @@ pub struct Retention {
     pub compress_after_days: u32,
     /// The size in bytes beyond which the SQLite store loses its oldest rows; 0 for any size.
     pub sqlite_max_bytes: u64,
+}
+
+impl Retention {
+    /// The age in days at which samples of processes are deleted: that of calls. Where calls are kept for ever, 35: a
+    /// month, and the same weekdays of the one before to compare its last with.
+    pub(crate) const fn sample_days(self) -> u32 {
+        if self.days == 0 { 35 } else { self.days }
+    }
 }
 
 /// An open journal and the parties that work on it.
@@ -116,26 +128,42 @@ pub enum OpenError {
 /// What an earlier process left in its queue is durable when this returns, unless the disk takes nothing: then it is
 /// as soon as the disk does.
 pub fn open(options: Options, on_taken: OnTaken) -> Result<Opened, OpenError> {
+    let Prepared { writer, orders, shared, shipper, keeper } = prepare(options, on_taken)?;
+    let writer = WriterHandle::start(writer, orders, Arc::clone(&shared))?;
+    Ok(Opened { journal: Journal::new(shared), writer, shipper, keeper })
+}
+
+/// A journal whose writer does not run yet.
+pub(crate) struct Prepared {
+    pub(crate) writer: Writer,
+    pub(crate) orders: SyncSender<Order>,
+    pub(crate) shared: Arc<Shared>,
+    shipper: Option<Shipper>,
+    keeper: Keeper,
+}
+
+/// The same without starting the writer.
+pub(crate) fn prepare(options: Options, on_taken: OnTaken) -> Result<Prepared, OpenError> {
     let target = if options.postgres.is_some() { Target::Outbox } else { Target::Store };
     let cannot_lock = |source| OpenError::Lock { file: lock_path(&options.sqlite_file), source };
     let file = real_path(&options.sqlite_file).map_err(cannot_lock)?;
     let lock = Arc::new(take_lock(&file)?);
-    let (noted, lived) =
-        lock.noted().and_then(|noted| Ok((noted, lock.has_lived()?))).map_err(cannot_lock)?;
-    let site = Site { file: file.clone(), target, outbox_max_bytes: options.outbox_max_bytes, lived };
+    let (noted, held) = lock.noted().and_then(|noted| Ok((noted, lock.has_held()?))).map_err(cannot_lock)?;
+    let site = Site { file: file.clone(), target, outbox_max_bytes: options.outbox_max_bytes, held };
     let ground = match Ground::prepare(&site, &noted) {
         Err(error) if !error.is_passing(&site) => {
             return Err(OpenError::File { file, source: Box::new(error) });
         }
         ground => ground,
     };
-    let mut notebook = Notebook::new(Arc::clone(&lock));
+    let mut notebook = Notebook::new(Arc::clone(&lock), held || ground.is_ok());
     let left = ground.as_ref().map_or(noted, |ground| ground.left.clone());
     let queue = open_queue(&options, left, ground.as_ref().ok(), &mut notebook)?;
     let Made { ring, drain } = queue.made;
 
-    let ledger = Ledger::new(target == Target::Store);
-    let shared = Arc::new(Shared::new(ring, ledger, Notice::new(target == Target::Outbox)));
+    let (samples, sampled) = sync_channel(sample::PLACES);
+    let (ledger, notice) = (Ledger::new(target == Target::Store), Notice::new(target == Target::Outbox));
+    let shared = Arc::new(Shared::new(ring, ledger, notice, samples));
     let Options { postgres, retention, migrate, .. } = options;
     let (orders, received) = sync_channel(ORDERS);
     let pool = postgres.as_ref().map(|url| postgres::pool(url, POOL)).transpose()?;
@@ -145,16 +173,20 @@ pub fn open(options: Options, on_taken: OnTaken) -> Result<Opened, OpenError> {
         shared: Arc::clone(&shared),
         site,
         drain,
-        left: queue.left,
+        left: queue.left.clone(),
         queue: queue.own,
         notebook,
+        samples: sampled,
         orders: received,
         on_taken,
     });
     match ground {
-        Ok(ground) => writer
-            .stand_on(ground)
-            .map_err(|error| OpenError::File { file: file.clone(), source: Box::new(error) })?,
+        Ok(ground) => {
+            // Should it have to wait, nobody is to see to these queues twice.
+            let ground = Ground { left: queue.left, emptied: Vec::new(), ..ground };
+            let stood = writer.start_on(ground);
+            stood.map_err(|error| OpenError::File { file: file.clone(), source: Box::new(error) })?;
+        }
         Err(error) => writer.wait_for(error),
     }
     let shipper = postgres.zip(pool).map(|(url, pool)| {
@@ -168,8 +200,7 @@ pub fn open(options: Options, on_taken: OnTaken) -> Result<Opened, OpenError> {
             lock,
         })
     });
-    let writer = WriterHandle::start(writer, orders, Arc::clone(&shared))?;
-    Ok(Opened { journal: Journal::new(shared), writer, shipper, keeper })
+    Ok(Prepared { writer, orders, shared, shipper, keeper })
 }
 
 fn take_lock(sqlite_file: &Path) -> Result<FileLock, OpenError> {

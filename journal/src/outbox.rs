@@ -1,18 +1,20 @@
 //! The outbox: records that wait in SQLite until PostgreSQL certainly has them.
 //!
-//! A row is a number, a format version and the record in that format. Format 1 is the record's fields in their
+//! A row is a number, a format version and the record in that format. A format is the record's fields in their
 //! order in postcard's encoding (variable-length integers, an enum as the number of its variant); it says
 //! nothing about itself, so any change to [`CallRecord`] or to the order of a vocabulary needs a new number
-//! here, and the old decoder stays as long as an outbox may hold such rows.
+//! here, and what is in an older format is read as long as there may be such rows (`older`).
 //!
 //! The writer thread appends and deletes; the shipper only reads. Rows are only ever added behind the last and
 //! deleted from the first on, so that the two numbers at the ends tell how many there are.
+
+mod older;
 
 use mcpmeter_observer::CallRecord;
 use rusqlite::{Connection, Transaction};
 
 /// The format in which records are written, here and in the queue.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// How much one batch may hold. Beyond about 5,000 rows a COPY gains nothing, and 4 MiB bound the memory.
 pub(crate) const BATCH_RECORDS: u32 = 5_000;
@@ -77,6 +79,7 @@ pub(crate) fn decode(format: i64, record: &[u8]) -> Result<CallRecord, Undecodab
     const KNOWN: i64 = FORMAT as i64;
     match format {
         KNOWN => Ok(postcard::from_bytes(record)?),
+        older::FORMAT_1 => Ok(postcard::from_bytes(&older::of_format_1(record)?)?),
         _ => Err(Undecodable::Format(format)),
     }
 }
@@ -114,7 +117,9 @@ mod tests {
 
     #[test]
     fn a_row_of_an_unknown_format_or_with_damage_is_told_apart_from_a_record() {
-        assert!(matches!(decode(2, &[]), Err(Undecodable::Format(2))));
-        assert!(matches!(decode(FORMAT.into(), &[1, 2, 3]), Err(Undecodable::Damaged(_))));
+        assert!(matches!(decode(3, &[]), Err(Undecodable::Format(3))));
+        for format in [FORMAT.into(), older::FORMAT_1] {
+            assert!(matches!(decode(format, &[1, 2, 3]), Err(Undecodable::Damaged(_))));
+        }
     }
 }

@@ -18,7 +18,7 @@ const DEFAULT_SHARE: u64 = 10;
 pub(crate) struct Quota {
     max_bytes: u64,
     wal: PathBuf,
-    /// What the file holds beside the outbox: rows of a time without PostgreSQL.
+    /// What the file takes beside the outbox: its tables while they are empty, and rows of a time without PostgreSQL.
     beside_bytes: u64,
 }
 
@@ -41,6 +41,16 @@ impl Quota {
     /// Does not count what the file holds now, except for so many bytes of outbox.
     pub(crate) fn disregard_all_but(&mut self, outbox: u64, connection: &Connection) -> rusqlite::Result<()> {
         self.beside_bytes = pages_in_use(connection)?.saturating_mul(PAGE_BYTES).saturating_sub(outbox);
+        Ok(())
+    }
+
+    /// Does not count what the file takes when there is nothing in it: a page for each table and each index, and those
+    /// of the statements that made them. Of a small quota that would be all.
+    pub(crate) fn disregard_empty_tables(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let pages =
+            "select 1 + count(*) + coalesce(sum(length(sql)), 0) / ?1 from sqlite_schema where rootpage > 0";
+        let pages: i64 = connection.query_row(pages, [PAGE_BYTES.cast_signed()], |row| row.get(0))?;
+        self.beside_bytes = pages.unsigned_abs() * PAGE_BYTES;
         Ok(())
     }
 

@@ -1,20 +1,22 @@
-//! Past calls, from whichever store there is, while the proxy runs or when it does not.
+//! Past calls, and what processes used, from whichever store there is, while the proxy runs or when it does not.
 //!
 //! Reads only: a SQLite file is opened read-only, PostgreSQL is read in read-only transactions with a limit of
 //! time, over connections of its own, so that no page can hold the shipper up.
 
 use crate::{
-    columns::{COLUMNS, TABLE},
+    columns::{COLUMNS, Kind, TABLE},
     filter::{CallFilter, Query},
     postgres,
     postgres_url::PostgresUrl,
     rollup::{self, Rollup, RollupQuery},
     row::{Cursor, Row},
+    sample::{self, StoredSample},
     sqlite::OpenedReader,
     tls::TlsError,
     value::Value,
 };
 use deadpool_postgres::Pool;
+use mcpmeter_observer::Timestamp;
 use rusqlite::{Connection, params_from_iter};
 use std::{
     path::{Path, PathBuf},
@@ -30,6 +32,8 @@ use tokio_postgres::{
 const POOL: usize = 4;
 /// Open connections to the SQLite file that are kept for the next question.
 const IDLE: usize = 4;
+/// Samples in one answer.
+const MOST_SAMPLES: u32 = 100_000;
 /// A question that takes longer is given up by PostgreSQL.
 const LIMIT: &str = "set local statement_timeout = '10s'";
 
@@ -96,20 +100,26 @@ impl Reader {
         before: Option<Cursor>,
         limit: u32,
     ) -> Result<Vec<Row>, ReadError> {
-        match &self.store {
-            Store::Sqlite { file, idle } => {
-                let query = filter.query(TABLE, before, limit);
-                let (file, idle) = (file.clone(), Arc::clone(idle));
-                spawn_blocking(move || {
-                    ask_sqlite(&file, &idle, |connection| read_rows(connection, &query))
-                        .map_err(|source| ReadError::Sqlite { file, source })
-                })
-                .await?
-            }
-            Store::Postgres { pool } => {
-                ask_postgres(pool, &filter.query(&format!("mcpmeter.{TABLE}"), before, limit)).await
-            }
-        }
+        let query = filter.query(&self.table(TABLE), before, limit);
+        let kinds = COLUMNS.iter().map(|column| column.kind).collect();
+        let rows = self.ask(query, kinds).await?;
+        Ok(rows.into_iter().map(Row::from_values).collect())
+    }
+
+    /// What the processes of the instance used (of every instance without one), from `from` to before `to`, oldest
+    /// first, at most 100,000 samples: the rest lies after the last of them.
+    pub async fn process_samples(
+        &self,
+        instance: Option<&str>,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<StoredSample>, ReadError> {
+        let mut parameters = vec![(Value::Time(from), Kind::Timestamp), (Value::Time(to), Kind::Timestamp)];
+        parameters.extend(instance.map(|instance| (Value::Text(instance.to_owned().into()), Kind::Text)));
+        let sql = sample_query(&self.table(sample::TABLE), instance.is_some());
+        let kinds = sample::COLUMNS.map(|(_, kind)| kind);
+        let rows = self.ask(Query { sql, parameters }, kinds.to_vec()).await?;
+        Ok(rows.iter().filter_map(|values| StoredSample::from_values(values)).collect())
     }
 
     /// What the rollups say, see [`RollupQuery`].
@@ -135,6 +145,39 @@ impl Reader {
             }
         }
     }
+
+    /// A table's name in this store.
+    fn table(&self, table: &str) -> String {
+        match &self.store {
+            Store::Sqlite { .. } => table.to_owned(),
+            Store::Postgres { .. } => format!("mcpmeter.{table}"),
+        }
+    }
+
+    /// The rows that answer the query, whose columns are of these kinds.
+    async fn ask(&self, query: Query, kinds: Vec<Kind>) -> Result<Vec<Vec<Value<'static>>>, ReadError> {
+        match &self.store {
+            Store::Sqlite { file, idle } => {
+                let (file, idle) = (file.clone(), Arc::clone(idle));
+                spawn_blocking(move || {
+                    ask_sqlite(&file, &idle, |connection| read_rows(connection, &query, &kinds))
+                        .map_err(|source| ReadError::Sqlite { file, source })
+                })
+                .await?
+            }
+            Store::Postgres { pool } => ask_postgres(pool, &query).await,
+        }
+    }
+}
+
+/// The question for samples, of a table in either store: `$1` is the first instant, `$2` the one after the last, `$3` the
+/// instance.
+fn sample_query(table: &str, of_one: bool) -> String {
+    let (names, instance) = (&*sample::NAMES, if of_one { " and instance_id = $3" } else { "" });
+    format!(
+        "select {names} from {table} where at >= $1 and at < $2{instance}
+         order by at, instance_id, spool_id limit {MOST_SAMPLES}"
+    )
 }
 
 fn ask_sqlite<T>(
@@ -153,21 +196,20 @@ fn ask_sqlite<T>(
     Ok(answer)
 }
 
-fn read_rows(connection: &Connection, query: &Query) -> rusqlite::Result<Vec<Row>> {
+fn read_rows(
+    connection: &Connection,
+    query: &Query,
+    kinds: &[Kind],
+) -> rusqlite::Result<Vec<Vec<Value<'static>>>> {
     let mut statement = connection.prepare_cached(&query.sql)?;
     let parameters = params_from_iter(query.parameters.iter().map(|(value, _)| value));
     let rows = statement.query_map(parameters, |row| {
-        let values = COLUMNS.iter().enumerate().map(|(place, column)| {
-            Value::from_sqlite(column.kind, row.get_ref(place)?).map_err(|error| {
-                rusqlite::Error::FromSqlConversionFailure(place, rusqlite::types::Type::Null, Box::new(error))
-            })
-        });
-        Ok(Row::from_values(values.collect::<Result<_, _>>()?))
+        kinds.iter().enumerate().map(|(place, kind)| Value::of_row(*kind, row, place)).collect()
     })?;
     rows.collect()
 }
 
-async fn ask_postgres(pool: &Pool, query: &Query) -> Result<Vec<Row>, ReadError> {
+async fn ask_postgres(pool: &Pool, query: &Query) -> Result<Vec<Vec<Value<'static>>>, ReadError> {
     let mut connection = pool.get().await?;
     let transaction = connection.build_transaction().read_only(true).start().await?;
     transaction.batch_execute(LIMIT).await?;
@@ -178,8 +220,6 @@ async fn ask_postgres(pool: &Pool, query: &Query) -> Result<Vec<Row>, ReadError>
         .collect();
     let rows = transaction.query_typed(&query.sql, &parameters).await?;
     transaction.commit().await?;
-    let read = |row: &tokio_postgres::Row| {
-        Ok(Row::from_values((0..COLUMNS.len()).map(|place| row.try_get(place)).collect::<Result<_, _>>()?))
-    };
-    rows.iter().map(read).collect()
+    let read = |row: &tokio_postgres::Row| (0..row.len()).map(|place| row.try_get(place)).collect();
+    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }

@@ -1,10 +1,14 @@
 //! Makes durable what an earlier process left in its ring, before anybody hands over the next record.
 //!
 //! The argument why this happens exactly once stands in `ring`. What cannot be read is said and counted, and so is a
-//! ring that has gone; what cannot be written (a full disk) is left where it is, to be gone on with.
+//! ring that has gone, or that another process does not let go of; what cannot be written (a full disk) is left where it
+//! is, to be gone on with. The gaps in the books are written here, before the lock file forgets the rings: those of
+//! damaged records in the transaction that takes the others.
 
 use crate::{
+    accounts::LossReason,
     chain::chain,
+    gap,
     inscribe::{Inscribed, Sheet, Target, inscribe},
     lock::Noted,
     ring::{LeftRing, RingFileError},
@@ -14,8 +18,15 @@ use rusqlite::{Connection, TransactionBehavior};
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 use tracing::{error, info, warn};
+
+/// How long a ring is waited for that somebody holds: one who is just ending lets go of it.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What became of the rings that were left.
 #[derive(Debug, Default)]
@@ -29,13 +40,13 @@ pub(crate) struct Recovered {
     /// Rings that could not be read, or not be written down, now.
     pub(crate) left: Vec<Noted>,
     /// There was a ring that nobody can ever read; nobody knows how many records were in it.
-    pub(crate) unreadable: bool,
-    /// There was a ring, and it is not there any more; nobody knows how many records were in it.
-    pub(crate) gone: bool,
+    unreadable: bool,
+    /// There was a ring, and it is not there any more, or not ours; nobody knows how many records were in it.
+    gone: bool,
 }
 
 impl Recovered {
-    /// A ring that cannot be opened: lost if it is rubbish, another's if somebody uses it, left for the next start
+    /// A ring that cannot be opened: lost if it is rubbish, or for us if somebody uses it, left for the next start
     /// otherwise.
     fn pass_over(&mut self, ring: &Noted, error: &RingFileError) {
         let file = ring.path.display();
@@ -44,7 +55,10 @@ impl Recovered {
                 error!(%file, error = chain(error), "cannot read the queue of an earlier run now: its calls stay there");
                 self.left.push(ring.clone());
             }
-            RingFileError::InUse => warn!(%file, error = chain(error), "leaving a queue alone"),
+            RingFileError::InUse => {
+                error!(%file, error = chain(error), "leaving a queue of an earlier run alone: calls in it are lost here");
+                self.gone = true;
+            }
             RingFileError::NotOurs | RingFileError::BadHeader => {
                 error!(%file, error = chain(error), "cannot read the queue of an earlier run: its calls are lost");
                 self.unreadable = true;
@@ -74,7 +88,8 @@ pub(crate) enum RecoverError {
     Io(#[from] io::Error),
 }
 
-/// Recovers the rings at these paths. Fails only if the SQLite file turns out to be damaged.
+/// Recovers the rings at these paths. Fails if the SQLite file turns out to be damaged, or does not take a note of what
+/// is lost; then the lock file still says where the rings were.
 pub(crate) fn recover(
     connection: &mut Connection,
     rings: &[Noted],
@@ -83,7 +98,7 @@ pub(crate) fn recover(
     let mut all = Recovered::default();
     for ring in rings {
         let path = &ring.path;
-        let left = match LeftRing::open(path) {
+        let left = match open_patiently(path) {
             Ok(Some(left)) => left,
             Ok(None) => {
                 all.miss(ring);
@@ -112,7 +127,24 @@ pub(crate) fn recover(
             }
         }
     }
+    let unknown = [(LossReason::Corrupt, all.unreadable), (LossReason::QueueGone, all.gone)];
+    let unknown: Vec<_> = unknown.into_iter().filter_map(|(reason, is)| is.then_some(reason)).collect();
+    if !unknown.is_empty() {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        unknown.iter().try_for_each(|reason| gap::note(&transaction, *reason, 0))?;
+        transaction.commit()?;
+    }
     Ok(all)
+}
+
+fn open_patiently(path: &Path) -> Result<Option<LeftRing>, RingFileError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match LeftRing::open(path) {
+            Err(RingFileError::InUse) if Instant::now() < deadline => sleep(LOOK_AGAIN),
+            result => return result,
+        }
+    }
 }
 
 /// Deletes rings of which everything is durable.
@@ -142,8 +174,12 @@ fn recover_one(
         sum.add(inscribed);
         left.note(&transaction, &remains)?;
     }
+    let damaged = sum.damaged + sum.unreadable;
+    if damaged > 0 {
+        gap::note(&transaction, LossReason::Corrupt, damaged)?;
+    }
     transaction.commit()?;
-    Ok((sum.written, sum.damaged + sum.unreadable))
+    Ok((sum.written, damaged))
 }
 
 fn tell(path: &Path, records: u64, damaged: u64) {

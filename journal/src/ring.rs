@@ -65,7 +65,7 @@ pub(crate) use self::{
     drain::{Drain, Range},
     file::{LeftRing, RingFileError},
     frame::Frames,
-    positions::{TABLE, forget_all},
+    positions::{Positions, TABLE, forget_all},
 };
 use self::{
     file::Header,

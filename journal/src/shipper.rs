@@ -6,13 +6,15 @@
 //! which settles what became of a commit that was never answered (`settle`). It never gives a record up because
 //! time has passed; over a slow link batches become smaller (`pace`). A record that PostgreSQL can never take is
 //! set aside (`quarantine`) and counted. It says once that PostgreSQL cannot be used, and once that it can be
-//! again. What was lost before it could be shipped is told to PostgreSQL, too (`gaps`).
+//! again. What was lost before it could be shipped is told to PostgreSQL, too (`gaps`), and what processes used
+//! (`samples`).
 
 mod batch;
 mod error;
 mod gaps;
 mod pace;
 mod progress;
+mod samples;
 mod settle;
 
 use self::{
@@ -20,6 +22,7 @@ use self::{
     gaps::Gaps,
     pace::{LONGEST, Pace},
     progress::Progress,
+    samples::Samples,
 };
 use crate::{
     backoff::Backoff, chain::chain, journal::Shared, lock::FileLock, migrate, orders::Orders,
@@ -55,6 +58,7 @@ pub struct Shipper {
     progress: Progress,
     partitions: Partitions,
     gaps: Gaps,
+    samples: Samples,
     pace: Pace,
     /// How the next batch goes in: carefully as long as duplicates come.
     way: Way,
@@ -97,6 +101,7 @@ impl Shipper {
             spool_id: Uuid::nil(),
             partitions: Partitions::default(),
             gaps: Gaps::default(),
+            samples: Samples::default(),
             pace: Pace::new(BATCH_TIMEOUT),
             way: Way::Straight,
             migrate: parts.migrate,
@@ -152,6 +157,7 @@ impl Shipper {
 
     async fn ship_the_rest(&mut self) {
         self.gaps.look_now();
+        self.samples.look_now();
         while self.has_outbox() && !self.is_done() {
             match self.ship_and_tell().await {
                 // The writer may still be at work; it needs a tick.
@@ -162,10 +168,10 @@ impl Shipper {
         }
     }
 
-    /// Whether every finished call is stored or lost, and what was lost is told.
+    /// Whether every finished call is stored or lost, and what was lost and what was used is told.
     fn is_done(&self) -> bool {
         let accounts = self.shared.ledger.snapshot();
-        accounts.queued == 0 && accounts.outbox == 0 && !self.gaps.are_due()
+        accounts.queued == 0 && accounts.outbox == 0 && !self.gaps.are_due() && !self.samples.are_due()
     }
 
     /// Ships one batch, and tells the world if it is news whether that worked.
@@ -194,17 +200,16 @@ impl Shipper {
         let nothing_new =
             self.progress.cursor.is_some() && self.shared.ledger.written_seq() <= self.progress.settled;
         let gaps = self.gaps.find(&mut self.outbox).await;
-        if nothing_new && gaps.is_empty() {
+        let samples = self.samples.find(&mut self.outbox).await;
+        if nothing_new && gaps.is_empty() && samples.is_empty() {
             return Ok(Shipped::Nothing);
         }
         let mut connection = self.connect().await?;
         let result = Box::pin(self.ship_over(&mut connection)).await;
-        let told = match &result {
-            Ok(_) => {
-                self.gaps.tell(&connection, self.spool_id, gaps, &self.orders, self.pace.patience()).await
-            }
-            Err(_) => false,
-        };
+        let (orders, shared, patience) = (&self.orders, &self.shared, self.pace.patience());
+        let told = result.is_ok()
+            && self.gaps.tell(&connection, self.spool_id, gaps, orders, patience).await
+            && self.samples.tell(&connection, samples, orders, shared, patience).await;
         if result.is_ok() {
             self.contact = Instant::now();
         }
@@ -237,8 +242,9 @@ impl Shipper {
         let from = match self.progress.cursor {
             Some(cursor) => cursor,
             None => {
+                let asked = Instant::now();
                 let settled = within(patience, self.settle(connection)).await;
-                self.in_time(settled)?
+                self.in_time(settled, asked)?
             }
         };
         let life = self.shared.life();
@@ -250,20 +256,23 @@ impl Shipper {
         }
         let more = batch.len() >= self.pace.records().min(BATCH_RECORDS as usize);
         batch.truncate(self.pace.records());
+        let asked = Instant::now();
         let ensured = within(patience, self.partitions.ensure(connection, &batch)).await;
-        self.in_time(ensured)?;
+        self.in_time(ensured, asked)?;
         self.set_aside_unreadable(&batch).await?;
         self.ship_parts(connection, &batch, from, life).await?;
         Ok(if more { Shipped::Some } else { Shipped::All })
     }
 
-    /// Takes note if PostgreSQL did not answer in time a question that is small at any pace.
+    /// Takes note whether PostgreSQL has answered in time a question that is small at any pace.
     fn in_time<T, E: Into<ShipError>>(
         &mut self,
         result: Result<Result<T, E>, ShipError>,
+        asked: Instant,
     ) -> Result<T, ShipError> {
-        if result.is_err() {
-            self.pace.timed_out(0);
+        match &result {
+            Ok(_) => self.pace.answered(asked.elapsed()),
+            Err(_) => self.pace.timed_out(0),
         }
         result?.map_err(Into::into)
     }

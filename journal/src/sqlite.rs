@@ -6,7 +6,7 @@
 
 use crate::{
     columns::{COLUMNS, TABLE},
-    gap, ring, rollup, trouble,
+    gap, ring, rollup, sample, trouble,
 };
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction};
 use std::{
@@ -18,8 +18,9 @@ use std::{
 };
 use uuid::Uuid;
 
-/// The version of the tables below, in `user_version`. A file with a higher one is not touched.
-const FORMAT: i64 = 1;
+/// The version of the tables below and of what is in them, in `user_version`. A file with a higher one is not touched;
+/// one with a lower one gets what it lacks. Format 2 has `cpu_shared`, and records of format 2 in the outbox.
+const FORMAT: i64 = 2;
 
 /// Bytes of a page, see below.
 pub(crate) const PAGE_BYTES: u64 = 8192;
@@ -82,12 +83,24 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, SqliteError> {
     }
     let transaction = connection.transaction()?;
     transaction.execute_batch(&tables())?;
+    add_missing_columns(&transaction)?;
     // A file that is as it should be is not written to: its volume may be full.
     if format_of(&transaction)? != FORMAT {
         transaction.pragma_update(None, "user_version", FORMAT)?;
     }
     transaction.commit()?;
     Ok(connection)
+}
+
+/// Adds to the log what an earlier version's has not: behind the others, null in the rows that are there.
+fn add_missing_columns(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let mut select = transaction.prepare("select name from pragma_table_info(?1)")?;
+    let there: Vec<String> = select.query_map([TABLE], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    for column in COLUMNS.iter().filter(|column| !there.iter().any(|name| name == column.name)) {
+        let (name, kind) = (column.name, column.kind.sqlite_name());
+        transaction.execute_batch(&format!("alter table {TABLE} add column \"{name}\" {kind}"))?;
+    }
+    Ok(())
 }
 
 /// The log beside the file.
@@ -188,6 +201,7 @@ fn tables() -> String {
         rollup::sqlite_tables()
     ) + gap::TABLE
         + ring::TABLE
+        + &sample::sqlite_tables()
 }
 
 /// The identity of this outbox towards PostgreSQL, made on first use.

@@ -1,8 +1,8 @@
 //! The one thread that writes the SQLite file.
 //!
 //! Every 100 ms it looks at the queue (`ring`) and makes what is there durable in one transaction, together with
-//! how far it has come in the queue, with the gaps in the books, and with the deletion of what PostgreSQL
-//! already has. The queue outlives the process, so that a longer tick loses nothing and saves syncs. The
+//! how far it has come in the queue, with the gaps in the books, with what processes used, and with the deletion of what
+//! PostgreSQL already has. The queue outlives the process, so that a longer tick loses nothing and saves syncs. The
 //! records stay in the queue until they are durable; the writer's own memory is one segment's worth of them.
 //!
 //! If the file cannot be written, or not even be opened (disk full, locked), it tries again with growing pauses, and says
@@ -23,13 +23,14 @@ use crate::{
     chain::chain,
     file::FileError,
     gap::Gaps,
-    ground::{GroundError, Site},
+    ground::{Ground, GroundError, Site},
     inscribe::Sheet,
     journal::Shared,
     lock::{Notebook, Noted},
     orders::Order,
     quota::Quota,
     ring::Drain,
+    sample::{ProcessSample, Samples},
     trouble,
 };
 use mcpmeter_observer::CallRecord;
@@ -53,6 +54,8 @@ pub type OnTaken = Box<dyn FnMut(&[CallRecord]) + Send>;
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     site: Site,
+    /// A file that was opened and could not be taken into use yet.
+    found: Option<Ground>,
     /// Absent as long as the file cannot be opened, and while a damaged one is being replaced.
     connection: Option<Connection>,
     /// The identity of the outbox, in case that a damaged file cannot tell; absent until the file was opened.
@@ -70,6 +73,7 @@ pub(crate) struct Writer {
     /// Whether the outbox has reached its quota.
     is_full: bool,
     gaps: Gaps,
+    samples: Samples,
     orders: Receiver<Order>,
     on_taken: OnTaken,
     /// Deleted from the outbox up to here.
@@ -91,6 +95,7 @@ pub(crate) struct Parts {
     pub(crate) queue: Noted,
     pub(crate) left: Vec<Noted>,
     pub(crate) notebook: Notebook,
+    pub(crate) samples: Receiver<ProcessSample>,
     pub(crate) orders: Receiver<Order>,
     pub(crate) on_taken: OnTaken,
 }
@@ -109,11 +114,12 @@ enum WriteError {
 }
 
 impl Writer {
-    /// A writer that has no file yet; see [`Writer::stand_on`] and [`Writer::wait_for`].
+    /// A writer that has no file yet; see [`Writer::start_on`] and [`Writer::wait_for`].
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
             shared: parts.shared,
             site: parts.site,
+            found: None,
             connection: None,
             spool_id: None,
             drain: parts.drain,
@@ -125,6 +131,7 @@ impl Writer {
             quota: None,
             is_full: false,
             gaps: Gaps::new(),
+            samples: Samples::new(parts.samples),
             orders: parts.orders,
             on_taken: parts.on_taken,
             retired: 0,
@@ -146,13 +153,15 @@ impl Writer {
         loop {
             // Looked at before the tick, so that a whole tick follows whatever was done before the closing.
             let closing = self.shared.closing.load(Ordering::Acquire);
-            let pause = self.tick();
+            let mut pause = self.tick();
             if closing {
                 let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
                 // Somebody who keeps on handing over records does not keep the process alive.
                 if Instant::now() >= deadline || !self.failing && self.is_drained() {
                     return self.end();
                 }
+                // Whoever closes does not wait for ever.
+                pause = pause.min(deadline.saturating_duration_since(Instant::now()));
             }
             self.wait(pause);
         }
@@ -171,6 +180,7 @@ impl Writer {
             self.shared.ledger.note_queued_since(self.drain.oldest(self.round.ranges()));
         }
         self.gaps.observe(&self.shared.ledger);
+        self.samples.take(&self.shared);
         self.shared.notice.begin_disk_work();
         let written = self.work_on_disk();
         self.shared.notice.end_disk_work();
@@ -223,10 +233,12 @@ impl Writer {
     fn write_to(&mut self, connection: &mut Connection) -> Result<(), WriteError> {
         let retirable = self.shared.retirable();
         let ranges = self.round.batch();
-        if ranges.is_empty() && retirable == self.retired && !self.gaps.is_open() {
+        if ranges.is_empty() && retirable == self.retired && !self.gaps.is_open() && self.samples.is_empty() {
             return Ok(());
         }
-        self.look_at_quota(ranges.iter().map(|range| range.bytes() as u64).sum(), connection)?;
+        let bytes: u64 = ranges.iter().map(|range| range.bytes() as u64).sum();
+        self.look_at_quota(bytes + self.samples.bytes(), connection)?;
+        self.gaps.prepare();
         let mut batch = Batch {
             ranges: &ranges,
             target: self.site.target,
@@ -236,11 +248,14 @@ impl Writer {
             sheet: &mut self.sheet,
             on_taken: &mut self.on_taken,
             gaps: &self.gaps,
+            samples: &self.samples,
+            max_bytes: self.quota.as_ref().map(Quota::max_bytes),
         };
         let outcome = batch.write(connection).inspect_err(|_| batch.show_all())?;
         outcome.count(&self.shared);
         self.retired = retirable;
         self.gaps.settle();
+        self.samples.settle(outcome.samples, &self.shared);
         for range in &ranges {
             self.drain.settle(range);
         }
@@ -272,3 +287,6 @@ impl Writer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

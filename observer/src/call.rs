@@ -126,6 +126,8 @@ pub struct CallRecord {
     pub http_response_bytes: Option<u64>,
     /// CPU time of the upstream's process over the call's window, in milliseconds.
     pub cpu_ms: Option<f64>,
+    /// Whether other calls overlapped on that process, so that `cpu_ms` is a share; absent if it was not metered.
+    pub cpu_shared: Option<bool>,
     /// The same as percent of one core.
     pub cpu_percent: Option<f64>,
     /// Resident set of the upstream's process at the end of the call.
@@ -214,6 +216,7 @@ impl CallRecord {
             http_request_bytes: None,
             http_response_bytes: None,
             cpu_ms: None,
+            cpu_shared: None,
             cpu_percent: None,
             memory_bytes: None,
             auth_method: AuthMethod::None,

@@ -11,9 +11,9 @@ use mcpmeter_journal::COLUMNS;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// Columns of features that need more than a plain route: issued keys, limits, and child processes.
-const OF_OTHER_FEATURES: [&str; 5] =
-    ["api_key_id", "rate_limit_state", "cpu_ms", "cpu_percent", "memory_bytes"];
+/// Columns of features that need more than a plain route: issued keys and limits. (Processes have their own tests.)
+const OF_OTHER_FEATURES: [&str; 6] =
+    ["api_key_id", "rate_limit_state", "cpu_ms", "cpu_shared", "cpu_percent", "memory_bytes"];
 
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 /// The first 128 bits of the SHA-256 of `the-session`.

@@ -1,5 +1,5 @@
 //! Retention in PostgreSQL: partitions ahead, the alarm over the default partition, days that go, days that are
-//! compressed.
+//! compressed, samples of processes that go.
 //!
 //! What a step needs the whole log for takes milliseconds, and it waits for it no longer than that: behind a
 //! long report it gives up and comes again, each time with a little more patience, up to half a second.
@@ -7,7 +7,7 @@
 
 use crate::{
     chain::chain, columns::Kind, journal::Shared, open::Retention, partitions::AHEAD_DAYS, postgres::discard,
-    rollup, value::Value,
+    rollup, sample::TABLE, value::Value,
 };
 use deadpool_postgres::{Object, Pool, PoolError, Transaction};
 use mcpmeter_observer::Timestamp;
@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio_postgres::{
+    IsolationLevel,
     error::SqlState,
     types::{ToSql, Type},
 };
@@ -33,8 +34,12 @@ const HALF_COMPRESSED: &str = "
     select exists (select from pg_class where relnamespace = 'mcpmeter'::regnamespace and relkind = 'r'
                                           and relname ~ '^mcp_server_request_log_[0-9]{8}_(old|new)$'
                                           and obj_description(oid, 'pg_class') ~ ', (compressed|exchanged)$')";
-/// The version of `schema.sql` that has the functions used here.
-const SINCE_VERSION: &str = "select to_regclass('mcpmeter.mcp_log_gap') is not null";
+/// The version of `schema.sql` that has everything used here.
+const SINCE_VERSION: &str = "select to_regclass('mcpmeter.mcp_process_sample') is not null";
+const PARTITIONED: &str = "select exists (select from pg_partitioned_table
+                                          where partrelid = 'mcpmeter.mcp_server_request_log'::regclass)";
+/// Samples that are deleted in one step.
+const SAMPLES: u64 = 10_000;
 
 /// The log's tables.
 pub(crate) struct Tables {
@@ -57,11 +62,13 @@ enum RetentionError {
 }
 
 impl RetentionError {
-    /// Somebody held a lock for longer than we wait.
+    /// Somebody held a lock for longer than we wait, or changed what we were about to.
     fn is_busy(&self) -> bool {
         let Self::Postgres(error) = self else { return false };
         error.code().is_some_and(|code| {
-            *code == SqlState::LOCK_NOT_AVAILABLE || *code == SqlState::T_R_DEADLOCK_DETECTED
+            *code == SqlState::LOCK_NOT_AVAILABLE
+                || *code == SqlState::T_R_DEADLOCK_DETECTED
+                || *code == SqlState::T_R_SERIALIZATION_FAILURE
         })
     }
 }
@@ -122,12 +129,22 @@ impl Tables {
         self.make_partitions_ahead(connection).await?;
         // What is to go need not be compressed first.
         if self.retention.days > 0 {
-            self.repeat(connection, self.retention.days, Self::drop_a_day).await?;
+            let isolation = if connection.query_typed_one(PARTITIONED, &[]).await?.try_get(0)? {
+                // Waits for the lock first and looks then.
+                IsolationLevel::ReadCommitted
+            } else {
+                // Nothing locks the day: a call that comes while its cells are being kept is not seen, and stays.
+                IsolationLevel::RepeatableRead
+            };
+            self.repeat(connection, self.retention.days, isolation, Self::drop_a_day).await?;
         }
         let compress = self.retention.compress_after_days;
         if compress > 0 || connection.query_typed_one(HALF_COMPRESSED, &[]).await?.try_get(0)? {
-            self.repeat(connection, compress, Self::compress_a_little).await?;
+            let isolation = IsolationLevel::ReadCommitted;
+            self.repeat(connection, compress, isolation, Self::compress_a_little).await?;
         }
+        let days = self.retention.sample_days();
+        self.repeat(connection, days, IsolationLevel::ReadCommitted, Self::delete_samples).await?;
         Ok(true)
     }
 
@@ -145,7 +162,7 @@ impl Tables {
     }
 
     async fn make_partitions_ahead(&self, connection: &mut Object) -> Result<(), RetentionError> {
-        let transaction = self.begin(connection).await?;
+        let transaction = self.begin(connection, IsolationLevel::ReadCommitted).await?;
         let ahead = format!("select mcpmeter.ensure_partitions(now(), now() + interval '{AHEAD_DAYS} days')");
         match transaction.query_typed(&ahead, &[]).await {
             Ok(_) => transaction.commit().await?,
@@ -161,11 +178,12 @@ impl Tables {
         &self,
         connection: &mut Object,
         days: u32,
+        isolation: IsolationLevel,
         step: impl AsyncFn(&Transaction<'_>, i32) -> Result<bool, RetentionError>,
     ) -> Result<(), RetentionError> {
         let Ok(days) = i32::try_from(days) else { return Ok(()) };
         for _ in 0..STEPS {
-            let transaction = self.begin(connection).await?;
+            let transaction = self.begin(connection, isolation).await?;
             let more = step(&transaction, days).await?;
             transaction.commit().await?;
             if !more {
@@ -176,8 +194,12 @@ impl Tables {
     }
 
     /// A transaction that waits for no lock, and whose work may take as long as a large day needs.
-    async fn begin<'a>(&self, connection: &'a mut Object) -> Result<Transaction<'a>, RetentionError> {
-        let transaction = connection.transaction().await?;
+    async fn begin<'a>(
+        &self,
+        connection: &'a mut Object,
+        isolation: IsolationLevel,
+    ) -> Result<Transaction<'a>, RetentionError> {
+        let transaction = connection.build_transaction().isolation_level(isolation).start().await?;
         let patience_ms = self.patience.as_millis();
         let settings = format!("set local lock_timeout = {patience_ms}; set local statement_timeout = 0");
         transaction.batch_execute(&settings).await?;
@@ -212,5 +234,17 @@ impl Tables {
         let Some(done) = done.try_get::<_, Option<String>>(0)? else { return Ok(false) };
         info!(done, "compressing the calls of a day");
         Ok(true)
+    }
+
+    /// Deletes some samples of processes that are too old; false if there are no more.
+    async fn delete_samples(transaction: &Transaction<'_>, days: i32) -> Result<bool, RetentionError> {
+        let days = Value::Int(days.into());
+        let delete = format!(
+            "delete from mcpmeter.{TABLE} where (instance_id, at, spool_id) in (
+               select instance_id, at, spool_id from mcpmeter.{TABLE}
+               where at < now() - make_interval(days => $1) order by at limit {SAMPLES})"
+        );
+        let parameters = [(&days as &(dyn ToSql + Sync), Type::INT4)];
+        Ok(transaction.execute_typed(&delete, &parameters).await? == SAMPLES)
     }
 }

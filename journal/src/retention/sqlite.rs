@@ -1,4 +1,4 @@
-//! Retention in the SQLite store, by age and by size.
+//! Retention in the SQLite store, of calls by age and by size, of samples of processes by age.
 //!
 //! The writer deletes between two batches, a few milliseconds' worth at a time, oldest rows first; then it gives
 //! the pages back to the disk, also in small pieces. Rows of a 5-minute bucket go only when its rollup is done, and
@@ -12,6 +12,7 @@ use crate::{
     open::Retention,
     orders::{OrderError, Orders},
     rollup::{self, Span},
+    sample::TABLE as SAMPLES,
 };
 use mcpmeter_observer::Timestamp;
 use rusqlite::{OptionalExtension, Transaction};
@@ -42,11 +43,7 @@ impl File {
 
     /// Deletes what is too old or too much, until nothing is.
     pub(super) async fn round(&mut self) {
-        let Retention { days, sqlite_max_bytes, .. } = self.retention;
-        if days == 0 && sqlite_max_bytes == 0 {
-            return;
-        }
-        let result = self.delete(days, sqlite_max_bytes).await;
+        let result = self.delete().await;
         if let Err(error) = &result
             && !self.complained
         {
@@ -55,8 +52,17 @@ impl File {
         self.complained = result.is_err();
     }
 
-    async fn delete(&self, days: u32, max_bytes: u64) -> Result<(), OrderError> {
-        let oldest_kept = (days > 0).then(|| Timestamp(now().0 - i64::from(days) * DAY_US));
+    async fn delete(&self) -> Result<(), OrderError> {
+        let before = |days: u32| Timestamp(now().0 - i64::from(days) * DAY_US);
+        let oldest_sample = before(self.retention.sample_days());
+        while self.orders.transact(move |work| delete_samples(work, oldest_sample)).await? {
+            sleep(PAUSE).await;
+        }
+        let Retention { days, sqlite_max_bytes: max_bytes, .. } = self.retention;
+        if days == 0 && max_bytes == 0 {
+            return Ok(());
+        }
+        let oldest_kept = (days > 0).then(|| before(days));
         while self.orders.transact(move |work| delete_some(work, oldest_kept, max_bytes)).await? {
             sleep(PAUSE).await;
         }
@@ -65,6 +71,15 @@ impl File {
         }
         Ok(())
     }
+}
+
+/// Deletes some samples of processes that are too old; false if there are no more.
+fn delete_samples(work: &Transaction<'_>, oldest_kept: Timestamp) -> rusqlite::Result<bool> {
+    let delete = format!(
+        "delete from {SAMPLES} where (instance_id, at, spool_id) in (
+           select instance_id, at, spool_id from {SAMPLES} where at < ?1 order by at limit {PIECE})"
+    );
+    Ok(work.prepare_cached(&delete)?.execute([oldest_kept.0])? == PIECE as usize)
 }
 
 /// Deletes some rows of the oldest bucket if that is due; false if nothing is.

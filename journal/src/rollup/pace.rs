@@ -37,8 +37,15 @@ impl Pace {
         }
     }
 
-    /// A transaction failed, perhaps because it took too long.
-    pub(super) fn fall_back(&mut self) {
+    /// A transaction failed after so long: perhaps because it took too long, or wanted too much. One that failed at once
+    /// says nothing about how much it had to do, only that PostgreSQL was going away.
+    pub(super) fn failed(&mut self, time: Duration) {
+        if time >= SHORT {
+            self.fall_back();
+        }
+    }
+
+    fn fall_back(&mut self) {
         self.0 = (self.0 / 2).max(1);
     }
 }
@@ -60,7 +67,18 @@ mod tests {
             pace.took(1, Duration::from_secs(60));
         }
         assert_eq!(pace.buckets(), 1);
-        pace.fall_back();
+        pace.failed(LONG);
         assert_eq!(pace.buckets(), 1);
+    }
+
+    #[test]
+    fn a_postgresql_that_is_away_does_not_make_the_steps_smaller() {
+        let mut pace = Pace::new();
+        for _ in 0..20 {
+            pace.failed(Duration::from_millis(3));
+        }
+        assert_eq!(pace.buckets(), FIRST);
+        pace.failed(SHORT);
+        assert_eq!(pace.buckets(), FIRST / 2);
     }
 }

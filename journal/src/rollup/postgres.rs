@@ -88,7 +88,7 @@ impl PostgresStore {
         match &done {
             Ok(buckets) => self.pace.took(*buckets, began.elapsed()),
             Err(_) => {
-                self.pace.fall_back();
+                self.pace.failed(began.elapsed());
                 discard(connection);
             }
         }

@@ -15,14 +15,17 @@ pub(super) const LONGEST: Duration = Duration::from_secs(30 * 60);
 #[derive(Debug)]
 pub(super) struct Pace {
     usual: Duration,
+    /// What records need.
     patience: Duration,
+    /// What it takes to get an answer at all.
+    patience_for_any: Duration,
     records: usize,
 }
 
 impl Pace {
     /// Whole batches, with `usual` as the time for each.
     pub(super) const fn new(usual: Duration) -> Self {
-        Self { usual, patience: usual, records: BATCH_RECORDS as usize }
+        Self { usual, patience: usual, patience_for_any: usual, records: BATCH_RECORDS as usize }
     }
 
     /// How many records the next batch may have, at least 1.
@@ -31,22 +34,27 @@ impl Pace {
     }
 
     /// How long one attempt may take before the connection is taken for dead: a link that stalls says nothing.
-    pub(super) const fn patience(&self) -> Duration {
-        self.patience
+    pub(super) fn patience(&self) -> Duration {
+        self.patience.max(self.patience_for_any)
     }
 
     /// An attempt with so many records (0 for one that brought none) was not answered in time.
     pub(super) fn timed_out(&mut self, records: usize) {
-        if records > 1 {
-            self.records = (records / 4).max(1);
-        } else {
-            self.patience = (self.patience * 2).min(LONGEST);
+        match records {
+            0 => self.patience_for_any = (self.patience() * 2).min(LONGEST),
+            1 => self.patience = (self.patience() * 2).min(LONGEST),
+            _ => self.records = (records / 4).max(1),
         }
+    }
+
+    /// A question without records was answered: what an outage has taught is forgotten, not what a slow link has.
+    pub(super) fn answered(&mut self, took: Duration) {
+        self.patience_for_any = (took * 4).clamp(self.usual, LONGEST.max(self.usual));
     }
 
     /// An attempt was answered.
     pub(super) fn arrived(&mut self, records: usize, took: Duration) {
-        if records >= self.records && took < self.patience / 3 {
+        if records >= self.records && took < self.patience() / 3 {
             self.records = (self.records * 2).min(BATCH_RECORDS as usize);
         }
         if records > 0 {
@@ -76,6 +84,25 @@ mod tests {
             pace.timed_out(0);
         }
         assert_eq!(pace.patience(), LONGEST);
+    }
+
+    #[test]
+    fn a_day_without_a_connection_does_not_make_patient_with_what_stalls_after_it() {
+        let mut pace = Pace::new(MINUTE);
+        for _ in 0..20 {
+            pace.timed_out(0);
+        }
+        pace.answered(Duration::from_millis(5));
+        assert_eq!(pace.patience(), MINUTE);
+        // A link over which one call takes minutes is as slow as before, however quickly it says so.
+        pace.timed_out(1);
+        pace.timed_out(1);
+        pace.answered(Duration::from_millis(5));
+        assert_eq!(pace.patience(), 4 * MINUTE);
+        // And one that takes long to say anything gets the time for it.
+        pace.arrived(1, Duration::from_secs(1));
+        pace.answered(2 * MINUTE);
+        assert_eq!(pace.patience(), 8 * MINUTE);
     }
 
     #[test]

@@ -4,7 +4,10 @@
 use super::Value;
 use crate::columns::Kind;
 use mcpmeter_observer::Timestamp;
-use rusqlite::types::{FromSqlError, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{
+    Error, Row,
+    types::{FromSqlError, ToSql, ToSqlOutput, ValueRef},
+};
 use std::borrow::Cow;
 use uuid::Uuid;
 
@@ -23,8 +26,15 @@ impl ToSql for Value<'_> {
 }
 
 impl Value<'static> {
+    /// The value of a column of the kind, at that place of a row.
+    pub(crate) fn of_row(kind: Kind, row: &Row<'_>, place: usize) -> rusqlite::Result<Self> {
+        let raw = row.get_ref(place)?;
+        Self::from_sqlite(kind, raw)
+            .map_err(|error| Error::FromSqlConversionFailure(place, raw.data_type(), Box::new(error)))
+    }
+
     /// Reads back what [`ToSql`] wrote for a column of the kind.
-    pub(crate) fn from_sqlite(kind: Kind, raw: ValueRef<'_>) -> Result<Self, FromSqlError> {
+    fn from_sqlite(kind: Kind, raw: ValueRef<'_>) -> Result<Self, FromSqlError> {
         if raw == ValueRef::Null {
             return Ok(Value::Null);
         }

@@ -9,6 +9,7 @@ use crate::{
     journal::Shared,
     outbox::{self, FORMAT},
     ring::{Drain, Range},
+    sample::{Samples, Written},
 };
 use rusqlite::{Connection, TransactionBehavior};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,6 +27,9 @@ pub(super) struct Batch<'a> {
     pub(super) sheet: &'a mut Sheet,
     pub(super) on_taken: &'a mut OnTaken,
     pub(super) gaps: &'a Gaps,
+    pub(super) samples: &'a Samples,
+    /// The quota of the outbox.
+    pub(super) max_bytes: Option<u64>,
 }
 
 /// What was written.
@@ -34,6 +38,7 @@ pub(super) struct Outcome {
     inscribed: Inscribed,
     /// Dropped because the outbox is full.
     refused: u64,
+    pub(super) samples: Written,
 }
 
 impl Outcome {
@@ -68,6 +73,7 @@ impl Batch<'_> {
             self.drain.note(&transaction, range)?;
         }
         self.gaps.write(&transaction)?;
+        outcome.samples = self.samples.write(&transaction, self.target, self.refuse, self.max_bytes)?;
         if let Some(up_to) = self.retire {
             outbox::retire(&transaction, up_to)?;
         }

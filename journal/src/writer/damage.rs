@@ -4,11 +4,15 @@
 use super::{WriteError, Writer};
 use crate::{
     accounts::LossReason,
-    corrupt::Identity,
+    corrupt::{Identity, Salvage},
     file::{self, Fresh},
+    gap,
     inscribe::Target,
-    outbox, sqlite,
+    outbox,
+    quota::Quota,
+    sqlite,
 };
+use rusqlite::Transaction;
 use std::time::{Duration, Instant};
 
 /// The shortest time between two damaged files. A disk that damages everything is a failing disk; setting files
@@ -41,27 +45,34 @@ impl Writer {
         self.connection = None;
         let last_seq = self.shared.ledger.written_seq();
         let known = self.spool_id.map(|spool_id| Identity { spool_id, last_seq });
-        let Fresh { mut connection, salvage } =
-            file::replace(&self.site.file, reason, known, self.shared.end_life())?;
-        let transaction = connection.transaction()?;
-        self.drain.note_all(&transaction)?;
-        transaction.commit()?;
-        if let Some(quota) = &self.quota {
+        let after = self.shared.end_life();
+        let (ledger, mut lost) = (&self.shared.ledger, 0);
+        // Before the new file takes the place of the old one: a kill in between forgets neither how far the queue was
+        // read nor what is lost.
+        let mut note = |transaction: &Transaction<'_>, salvage: &Salvage| {
+            self.drain.note_all(transaction)?;
+            if self.site.target == Target::Store {
+                return gap::note(transaction, LossReason::Corrupt, 0);
+            }
+            lost = ledger.snapshot().outbox.saturating_sub(salvage.records);
+            if lost > 0 { gap::note(transaction, LossReason::Corrupt, lost) } else { Ok(()) }
+        };
+        let Fresh { connection, .. } = file::replace(&self.site.file, reason, known, after, &mut note)?;
+        if let Some(quota) = &mut self.quota {
             quota.adapt(&connection)?;
+            // There are no rows of another time in the new file.
+            quota.disregard_empty_tables(&connection)?;
+            Quota::note_beside(quota.beside_bytes(), &connection)?;
         }
         let (_, last_seq) = outbox::survey(&connection)?;
         self.connection = Some(connection);
         self.replaced = Some(Instant::now());
         self.shared.count_set_aside();
-        match self.site.target {
-            Target::Outbox => {
-                let saved = salvage.map_or(0, |salvage| salvage.records);
-                let ledger = &self.shared.ledger;
-                // Counted before the shipper may read what was saved, which takes it out of the outbox.
-                ledger.count_lost_late(LossReason::Corrupt, ledger.snapshot().outbox.saturating_sub(saved));
-                ledger.count_written(0, last_seq);
-            }
-            Target::Store => self.gaps.add_unknown(LossReason::Corrupt),
+        if self.site.target == Target::Outbox {
+            self.gaps.skip(LossReason::Corrupt, lost);
+            // Counted before the shipper may read what was saved, which takes it out of the outbox.
+            ledger.count_lost_late(LossReason::Corrupt, lost);
+            ledger.count_written(0, last_seq);
         }
         Ok(())
     }

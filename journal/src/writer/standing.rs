@@ -2,11 +2,13 @@
 
 use super::{WriteError, Writer, batch::Batch};
 use crate::{
-    accounts::Opening,
+    accounts::{LossReason, Opening},
     chain::chain,
     ground::{Ground, GroundError},
     lock::Noted,
-    recover, trouble,
+    recover,
+    ring::Positions,
+    trouble,
 };
 
 impl Writer {
@@ -21,15 +23,12 @@ impl Writer {
         if self.spool_id.is_some() {
             return Ok(());
         }
-        let ground = match Ground::prepare(&self.site, &self.left) {
-            Ok(ground) => ground,
-            Err(error) => {
-                self.show_all();
-                return Err(error.into());
-            }
-        };
-        let (left, emptied) = (ground.left.clone(), ground.emptied.clone());
-        self.stand_on(ground)?;
+        let found = self.found.take().map_or_else(|| Ground::prepare(&self.site, &self.left), Ok);
+        let stood = found.and_then(|ground| {
+            let (left, emptied) = (ground.left.clone(), ground.emptied.clone());
+            self.stand_on(ground).map(|()| (left, emptied))
+        });
+        let (left, emptied) = stood.inspect_err(|_| self.show_all())?;
         self.left = left;
         self.note(emptied.iter().cloned().map(Noted::planned).collect());
         recover::delete(&emptied);
@@ -37,22 +36,32 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes the file into use. What is in the queue already is from an earlier process.
-    pub(crate) fn stand_on(&mut self, ground: Ground) -> Result<(), GroundError> {
-        self.site.tell_what_is_there(&ground)?;
-        let known = match self.drain.known(&ground.connection) {
-            // Nothing is known then; what the file has all the same is refused by its key.
-            Err(error) if trouble::is_damage_at_open(&error) => {
-                self.damaged = Some(chain(&error));
-                Default::default()
+    /// Takes the file into use, or tries again later if what keeps it from that may pass. An error will not.
+    pub(crate) fn start_on(&mut self, ground: Ground) -> Result<(), GroundError> {
+        match self.stand_on(ground) {
+            Err(error) if error.is_passing(&self.site) => {
+                self.wait_for(error);
+                Ok(())
             }
-            known => known?,
+            result => result,
+        }
+    }
+
+    /// Takes the file into use. What is in the queue already is from an earlier process. What cannot be read now is
+    /// kept for the next attempt.
+    fn stand_on(&mut self, ground: Ground) -> Result<(), GroundError> {
+        let known = match self.ask(&ground) {
+            Ok(known) => known,
+            Err(error) => {
+                self.found = Some(ground);
+                return Err(error);
+            }
         };
         let queued = self.drain.resume(&known);
         self.round.forget();
-        for reason in ground.unknown {
-            self.gaps.add_unknown(reason);
-        }
+        // Whoever prepared the ground has written the gap down.
+        self.gaps.skip(LossReason::Corrupt, ground.opening.corrupt);
+        self.notebook.hold();
         if ground.set_aside {
             self.shared.count_set_aside();
         }
@@ -62,6 +71,19 @@ impl Writer {
         self.spool_id = Some(ground.spool_id);
         self.connection = Some(ground.connection);
         Ok(())
+    }
+
+    /// What the file knows of the queue.
+    fn ask(&mut self, ground: &Ground) -> Result<Positions, GroundError> {
+        self.site.tell_what_is_there(ground)?;
+        match self.drain.known(&ground.connection) {
+            // Nothing is known then; what the file has all the same is refused by its key.
+            Err(error) if trouble::is_damage_at_open(&error) => {
+                self.damaged = Some(chain(&error));
+                Ok(Positions::new())
+            }
+            known => Ok(known?),
+        }
     }
 
     /// Shows what cannot be written to whoever watches.
@@ -76,6 +98,8 @@ impl Writer {
             sheet: &mut self.sheet,
             on_taken: &mut self.on_taken,
             gaps: &self.gaps,
+            samples: &self.samples,
+            max_bytes: None,
         };
         batch.show_all();
     }

@@ -2,7 +2,7 @@
 //! queues meanwhile.
 
 use crate::{
-    harness::{eventually, gaps, open_patiently, options, queues_in},
+    harness::{eventually, gaps, noted, open_patiently, options, queues_in},
     records::plain,
 };
 use mcpmeter_journal::{LossReason, Opened, Options};
@@ -187,6 +187,32 @@ async fn restarts_on_a_full_volume_share_one_queue_and_lose_nothing_of_it() {
     assert_eq!(different_records(&volume.file()), 200);
     assert_eq!(gaps(&volume.file()), []);
     assert_eq!(queues_in(volume.directory.path()), [] as [PathBuf; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_on_a_full_volume_that_takes_its_note_is_no_damage_at_the_second() {
+    let Some(volume) = Volume::mount("8m") else { return };
+    // Room for the lock file's note, and not for a table.
+    let spare = volume.path().join("spare");
+    fs::write(&spare, vec![0x5a; 4096]).unwrap();
+    volume.fill();
+    fs::remove_file(&spare).unwrap();
+    let opened = volume.open(None);
+    (0..50).for_each(|number| opened.journal.accept(plain(number)));
+    assert_eq!(close(opened).unwrap_err().records, 50);
+    assert!(fs::metadata(volume.file()).unwrap().len() < 512, "there is a file without tables");
+    assert_eq!(noted(&volume.file()).len(), 1);
+    volume.make_room();
+    let opened = volume.open(None);
+    assert_eq!((opened.journal.accounts().stored, opened.journal.set_aside_files()), (50, 0));
+    close(opened).unwrap();
+    assert_eq!(gaps(&volume.file()), []);
+    // And from now on it is one.
+    fs::write(volume.file(), "").unwrap();
+    let opened = volume.open(None);
+    assert_eq!(opened.journal.set_aside_files(), 1);
+    close(opened).unwrap();
+    assert_eq!(gaps(&volume.file()), [("corrupt".to_owned(), 0)]);
 }
 
 fn close_error(queue: &Path, records: u64) -> String {

@@ -171,6 +171,12 @@ pub(crate) fn open_patiently(options: &Options) -> Opened {
     }
 }
 
+/// The queues that the lock file of the SQLite file names, as it spells them.
+pub(crate) fn noted(file: &Path) -> Vec<String> {
+    let noted = std::fs::read_to_string(file.with_extension("db.lock")).unwrap();
+    noted.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
+}
+
 /// The files of queues in a directory.
 pub(crate) fn queues_in(directory: &Path) -> Vec<PathBuf> {
     let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());

@@ -8,7 +8,7 @@ use crate::{
     postgres::Cluster,
     records::plain,
 };
-use mcpmeter_journal::{Options, Reader, Retention, RollupQuery, Span, Subject, migrate};
+use mcpmeter_journal::{Keeper, Options, Reader, Retention, RollupQuery, Span, Subject, migrate};
 use mcpmeter_observer::Timestamp;
 use tokio_postgres::{NoTls, error::SqlState};
 
@@ -116,5 +116,91 @@ async fn a_log_without_partitions_is_filled_rolled_up_and_emptied() {
     let cells = Reader::postgres(&place.url.parse().unwrap()).unwrap().rollup(&march).await.unwrap().cells;
     assert_eq!(cells[0].sums.calls, 20, "cells outlive their rows");
     assert_eq!(running.journal.health().default_partition_rows, 0);
+    running.close().await;
+}
+
+/// A day in March with more calls than used to be deleted at once, in 24 buckets of 5 minutes.
+const MANY: u64 = 12_000;
+
+/// A log without partitions that holds [`MANY`] calls of a day, rolled up.
+async fn without_partitions(place: &Place) -> (Running, Keeper) {
+    place.cluster.query(&place.url, STAND_IN);
+    let retention = Retention { days: 30, ..Retention::default() };
+    let opened = open_patiently(&Options { retention, ..options(&place.file(), Some(&place.url)) });
+    let (running, mut keeper) = Running::start_and_keep(opened);
+    (0..MANY).for_each(|number| running.journal.accept(plain(number * 600)));
+    eventually("they are stored", || running.journal.accounts().stored == MANY).await;
+    keeper.roll_up().await;
+    (running, keeper)
+}
+
+/// What the rollups say.
+async fn counted(place: &Place) -> u64 {
+    let everything = RollupQuery {
+        subject: Subject::Tool,
+        span: Span::FiveMinutes,
+        since: Timestamp(0),
+        until: Timestamp(i64::MAX),
+        only: Vec::new(),
+        by_time: false,
+        by: Vec::new(),
+        latency: false,
+        present: true,
+    };
+    let reader = Reader::postgres(&place.url.parse().unwrap()).unwrap();
+    reader.rollup(&everything).await.unwrap().cells.iter().map(|cell| cell.sums.calls).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_partitions_a_call_that_comes_after_the_first_step_of_deleting_its_day_is_counted_once() {
+    let place = Place::new(Cluster::shared());
+    let (running, mut keeper) = without_partitions(&place).await;
+    // One step, as far as a keeper comes that is killed then.
+    place.cluster.query(
+        &place.url,
+        "begin; select mcpmeter.lock_expired_day(30);
+         select mcpmeter.rollup_keep('2026-03-01 00:00+00', '2026-03-02 00:00+00');
+         select mcpmeter.drop_day('2026-03-01 00:00+00'); commit",
+    );
+    running.journal.accept(plain(MANY * 600 - 1));
+    eventually("it is stored", || running.journal.accounts().stored == MANY + 1).await;
+    assert_eq!(counted(&place).await, MANY + 1);
+    keeper.roll_up().await;
+    assert_eq!(counted(&place).await, MANY + 1);
+    keeper.retain().await;
+    keeper.roll_up().await;
+    assert_eq!((counted(&place).await, place.stored().0), (MANY + 1, 0));
+    running.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_partitions_a_call_that_comes_while_its_day_is_being_deleted_is_counted_once() {
+    let place = Place::new(Cluster::shared());
+    let (running, mut keeper) = without_partitions(&place).await;
+    // Whoever keeps cells stops there until the door is open.
+    place.cluster.query(
+        &place.url,
+        "create function stop() returns trigger language plpgsql as $$ begin
+           while not pg_try_advisory_xact_lock(42) loop perform pg_sleep(0.01); end loop; return null; end $$;
+         create trigger stop after update on mcpmeter.rollup_5min_tool for each statement execute function stop()",
+    );
+    let (door, connection) = tokio_postgres::connect(&place.url, NoTls).await.unwrap();
+    #[expect(clippy::disallowed_methods, reason = "it ends with the client")]
+    tokio::spawn(connection);
+    door.batch_execute("select pg_advisory_lock(42)").await.unwrap();
+    let late = async {
+        let waiting = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()";
+        eventually("the cells are being kept", || place.count(waiting) == 1).await;
+        running.journal.accept(plain(MANY * 600 - 1));
+        eventually("it is stored", || running.journal.accounts().stored == MANY + 1).await;
+        drop(door);
+    };
+    tokio::join!(keeper.retain(), late);
+    place.cluster.query(&place.url, "drop trigger stop on mcpmeter.rollup_5min_tool");
+    keeper.roll_up().await;
+    assert_eq!(counted(&place).await, MANY + 1);
+    keeper.retain().await;
+    keeper.roll_up().await;
+    assert_eq!((counted(&place).await, place.stored().0), (MANY + 1, 0));
     running.close().await;
 }

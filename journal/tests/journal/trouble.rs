@@ -1,7 +1,7 @@
 //! Damaged, full and stalled disks: recording goes on or is accounted for, and nothing panics.
 
 use crate::{
-    harness::{gaps, open_embedded, open_patiently, options, queues_in, unwatched},
+    harness::{gaps, noted, open_embedded, open_patiently, options, queues_in, unwatched},
     records::plain,
 };
 use mcpmeter_journal::{LossReason, OpenError, Opened, Options, open};
@@ -178,6 +178,53 @@ fn damage_found_while_running_loses_nothing_of_what_is_in_hand() {
 }
 
 #[test]
+fn the_smallest_quota_has_room_for_calls_because_empty_tables_are_none_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("journal.db");
+    let options = Options { outbox_max_bytes: Some(200 << 10), ..options(&file, Some(NOWHERE)) };
+    let Opened { journal, writer, .. } = open_patiently(&options);
+    for number in 0..200 {
+        journal.accept(plain(number));
+    }
+    assert!(writer.flush());
+    let accounts = journal.accounts();
+    assert_eq!((accounts.outbox, accounts.lost_total()), (200, 0));
+    writer.close().unwrap();
+    assert!(fs::metadata(&file).unwrap().len() > 200 << 10, "the file alone is larger");
+}
+
+#[test]
+fn the_quota_of_a_new_file_allows_nothing_for_the_rows_of_the_damaged_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("journal.db");
+    // Rows of a time without PostgreSQL, of more bytes than the quota: they do not count.
+    let Opened { journal, writer, .. } = open_embedded(&file);
+    (0..20_000).for_each(|number| journal.accept(plain(number)));
+    writer.close().unwrap();
+    let before = fs::metadata(&file).unwrap().len();
+    assert!(before > 4 << 20, "{before} bytes");
+    let options = Options { outbox_max_bytes: Some(2 << 20), ..options(&file, Some(NOWHERE)) };
+    let Opened { journal, writer, .. } = open_patiently(&options);
+    journal.accept(plain(0));
+    assert!(writer.flush());
+    let intruder = Connection::open(&file).unwrap();
+    intruder.execute_batch("insert into meta values ('x', x'00'); pragma wal_checkpoint(truncate)").unwrap();
+    drop(intruder);
+    damage(&file, 8192, &vec![0xff; usize::try_from(before).unwrap() - 8192]);
+    for round in 0..20 {
+        (0..2_000).for_each(|number| journal.accept(plain(round * 2_000 + number)));
+        assert!(writer.flush());
+    }
+    let accounts = journal.accounts();
+    assert!(accounts.balance(), "{accounts:?}");
+    assert_eq!(journal.set_aside_files(), 1);
+    assert!(accounts.lost(LossReason::OutboxFull) > 20_000, "{accounts:?}");
+    writer.close().unwrap();
+    let after = fs::metadata(&file).unwrap().len();
+    assert!(after < 3 << 20, "{after} bytes");
+}
+
+#[test]
 fn a_directory_in_the_files_place_is_a_clear_error() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("journal.db");
@@ -226,8 +273,7 @@ fn a_restart_keeps_the_gaps_and_a_new_queue() {
     assert_eq!(gaps(&file), [("batch_too_large".to_owned(), 6)]);
     // What was drained leaves no file behind, and nobody looks for one.
     assert_eq!(queues_in(directory.path()), [] as [PathBuf; 0]);
-    let noted = fs::read_to_string(directory.path().join("journal.db.lock")).unwrap();
-    assert_eq!(noted.trim(), "");
+    assert_eq!(noted(&file), [] as [String; 0]);
 }
 
 #[test]
@@ -256,9 +302,12 @@ fn a_copied_directory_leaves_the_queue_of_the_running_process_alone() {
     for name in ["journal.db", "journal.db.lock"] {
         fs::copy(original.path().join(name), copy.path().join(name)).unwrap();
     }
-    let queue = fs::read_to_string(original.path().join("journal.db.lock")).unwrap();
+    let queue = noted(&file).remove(0);
     goes_on(&copied, "the copy");
-    assert!(Path::new(queue.trim_end()).exists(), "the queue that is in use is still there");
+    assert!(Path::new(&queue).exists(), "the queue that is in use is still there");
+    // What is in it is none of the copy's, as far as that can tell it is lost.
+    assert_eq!(gaps(&copied), [("queue_gone".to_owned(), 0)]);
+    assert_eq!(gaps(&file), []);
     journal.accept(plain(1));
     writer.close().unwrap();
 }

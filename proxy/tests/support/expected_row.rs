@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 /// The columns whose values no test can know; [`assert_rows`] checks what they mean.
-pub(crate) const MEASURED: [&str; 14] = [
+pub(crate) const MEASURED: [&str; 18] = [
     "id",
     "created_at",
     "completed_at",
@@ -23,6 +23,10 @@ pub(crate) const MEASURED: [&str; 14] = [
     "output_bytes",
     "http_request_bytes",
     "http_response_bytes",
+    "cpu_ms",
+    "cpu_shared",
+    "cpu_percent",
+    "memory_bytes",
     "session_hash",
     "span_id",
 ];
@@ -47,9 +51,6 @@ pub(crate) struct ExpectedRow {
     pub(crate) error_message: Text,
     pub(crate) error_detail: Value,
     pub(crate) http_status: Option<u16>,
-    pub(crate) cpu_ms: Option<f64>,
-    pub(crate) cpu_percent: Option<f64>,
-    pub(crate) memory_bytes: Option<u64>,
     pub(crate) auth_method: &'static str,
     pub(crate) auth_state: &'static str,
     pub(crate) api_key_id: Text,
@@ -98,10 +99,6 @@ impl ExpectedRow {
             error_message: None,
             error_detail: Value::Null,
             http_status: Some(200),
-            // Only of a process that the proxy has started itself.
-            cpu_ms: None,
-            cpu_percent: None,
-            memory_bytes: None,
             auth_method: "none",
             auth_state: "missing",
             api_key_id: None,
@@ -181,6 +178,7 @@ pub(crate) fn assert_rows(rows: &[Value], expected: &[ExpectedRow]) {
 pub(crate) fn assert_measured(row: &Value) {
     assert_instants(row);
     assert_bytes(row);
+    assert_use(row);
     if row["trace_id"].is_null() {
         assert!(row["span_id"].is_null(), "{row:#}");
     } else {
@@ -205,14 +203,31 @@ fn assert_instants(row: &Value) {
     let (ttfb, first_event) = (number(row, "ttfb_ms"), number(row, "first_event_ms"));
     let duration = number(row, "duration_ms").expect("not null");
     assert!(ttfb.is_none_or(|ttfb| ttfb > 0.0 && ttfb <= duration), "{row:#}");
-    assert!(first_event.is_none_or(|first| first <= duration && Some(first) >= ttfb), "{row:#}");
+    let is_after_head = |first| row["client_transport"] == "STDIO" || Some(first) >= ttfb;
+    assert!(first_event.is_none_or(|first| first <= duration && is_after_head(first)), "{row:#}");
     // On a legacy stream, neither the POST's head nor the stream's says anything about the answer.
     let own_exchange = row["client_transport"] != "SSE";
-    if answered {
+    if row["client_transport"] == "STDIO" {
+        // A program has no head to send; an HTTP server behind the pipe has one for every call.
+        assert_eq!(ttfb.is_some(), !row["http_status"].is_null() && answered, "{row:#}");
+    } else if answered {
         assert_eq!(ttfb.is_some(), own_exchange, "{row:#}");
         let event = row["framing"].as_str().is_some_and(|framing| framing.ends_with("sse"));
         assert_eq!(first_event.is_some(), own_exchange && event, "{row:#}");
     }
+}
+
+/// Servers are found a moment after they have first been spoken to; from then on their calls are metered.
+fn assert_use(row: &Value) {
+    let metered = ["cpu_ms", "cpu_shared", "cpu_percent", "memory_bytes"];
+    if metered.iter().all(|column| row[column].is_null()) {
+        return;
+    }
+    let (cpu, percent) =
+        (number(row, "cpu_ms").expect("metered"), number(row, "cpu_percent").expect("metered"));
+    let duration = number(row, "duration_ms").expect("not null");
+    assert!(cpu >= 0.0 && (percent - cpu / duration * 100.0).abs() <= 0.01 * percent + 0.01, "{row:#}");
+    assert!(row["cpu_shared"].is_boolean() && row["memory_bytes"].as_u64() > Some(0), "{row:#}");
 }
 
 fn assert_bytes(row: &Value) {
@@ -223,6 +238,10 @@ fn assert_bytes(row: &Value) {
     assert!(input >= least as u64, "{row:#}");
     assert_eq!(output > 0, row["match"] != "none", "{row:#}");
     let (request, response) = (bytes("http_request_bytes"), bytes("http_response_bytes"));
+    if row["client_transport"] == "STDIO" {
+        assert_eq!((request, response), (None, None), "a pipe is shared: {row:#}");
+        return;
+    }
     if row["client_transport"] == "SSE" && (response.is_none() || row["framing"] == "sse") {
         assert_eq!((request, response), (None, None), "a legacy stream is shared: {row:#}");
         return;
