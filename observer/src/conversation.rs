@@ -117,6 +117,18 @@ impl Conversation {
         Some((call, if streams > 1 && kind == MatchKind::Exact { MatchKind::Ambiguous } else { kind }))
     }
 
+    /// Something about a call was seen before its answer: the oldest that `is_meant` says is told of it.
+    pub(crate) fn tell_open(&self, is_meant: impl Fn(&OpenCall) -> bool, tell: impl FnOnce(&mut OpenCall)) {
+        if let Some(call) = self.state().open.iter_mut().find(|call| is_meant(call)) {
+            tell(call);
+        }
+    }
+
+    /// The call with this id, whose end was told beside the channel.
+    pub(crate) fn take_exact(&self, id: &IdToken) -> Option<OpenCall> {
+        self.state().open.take_exact(id).map(|(call, _)| call)
+    }
+
     /// The calls that a failed POST had asked for.
     pub(crate) fn take_where(&self, wanted: impl FnMut(&mut OpenCall) -> bool) -> Vec<OpenCall> {
         self.state().open.take_where(wanted)
@@ -161,6 +173,14 @@ impl Conversation {
         }
         state.cancels.push_back(cancel);
         self.cancels_seen.store(true, Ordering::Release);
+    }
+
+    /// A request with this id comes behind all cancellations so far, so that none of them means it. Since 2026-07-28 a
+    /// client may use an id again.
+    pub(crate) fn forget_cancel(&self, id: &IdToken) {
+        if self.cancels_seen.load(Ordering::Acquire) {
+            self.state().cancels.retain(|cancel| cancel.id != *id);
+        }
     }
 
     /// Whether a call has been cancelled, and for which reason if one was given. Costs no lock as long as nothing ever

@@ -20,6 +20,8 @@ pub(crate) struct OpenCall {
     pub(crate) began_at: Tick,
     /// When its request was complete.
     pub(crate) asked_at: Tick,
+    /// What progress of it is told by, where one channel carries the progress of many.
+    pub(crate) progress_token: IdToken,
     /// What a cancellation would know it by, where there is no session.
     pub(crate) soft_key: Option<SoftKey>,
 }

@@ -8,6 +8,7 @@
 
 mod ending;
 mod facts;
+mod piped;
 mod request;
 mod response;
 mod task;
@@ -15,6 +16,7 @@ mod task;
 pub use ending::Failure;
 
 use crate::{
+    budget::Permit,
     call::{CallId, CallRecord, Text, Tick},
     conversation::{Cancel, Conversation, SessionInfo},
     correlator::{OpenCall, OpenCalls},
@@ -39,6 +41,8 @@ enum Role {
     Stream,
     /// A GET that announced an endpoint.
     LegacyStream { conversation: Arc<Conversation>, endpoint: Box<str> },
+    /// No exchange at all, but a pipe with its requests and answers both: [`crate::Pipe`].
+    Pipe { conversation: Arc<Conversation>, key: Box<[u8]> },
     /// A DELETE, which ends its session.
     Delete,
     /// Nothing that calls could be in.
@@ -61,6 +65,8 @@ pub struct Exchange {
     finished: VecDeque<Finished>,
     /// Calls that were too many for one exchange and will never be records.
     unrecorded: u64,
+    /// Calls that have begun, if anybody meters them.
+    opened: Option<Vec<CallId>>,
     ended: bool,
 }
 
@@ -69,6 +75,8 @@ pub struct Exchange {
 struct Asked {
     scanner: Option<Box<Scanner>>,
     coding: Coding,
+    /// For the coding's window.
+    _decoding: Option<Permit>,
     /// Body bytes so far.
     bytes: u64,
     /// JSON-RPC requests of any method.
@@ -133,18 +141,19 @@ impl Exchange {
             _ => Role::Other,
         };
         let scans = matches!(role, Role::Post | Role::LegacyPost(_));
-        let coding = if scans && facts.is_encoded { Coding::of(head.headers) } else { Coding::Plain };
+        let asked = if scans { Asked::begin(&instance, &facts, head) } else { Asked::nothing() };
         let mut exchange = Self {
             instance,
             facts,
             role,
             session: None,
-            asked: Asked { scanner: scans.then(Box::default), done: !scans, coding, ..Asked::default() },
+            asked,
             spare: None,
             open: OpenCalls::default(),
             answer: Answer::default(),
             finished: VecDeque::new(),
             unrecorded: 0,
+            opened: None,
             ended: false,
         };
         exchange.join_session(head.at);
@@ -190,6 +199,16 @@ impl Exchange {
     pub fn handle_response_data(&mut self, bytes: &[u8], now: Tick) {
         self.answer.bytes += bytes.len() as u64;
         self.read_response(bytes, now);
+    }
+
+    /// From now on [`Self::poll_opened`] tells which calls begin.
+    pub fn watch_opened(&mut self) {
+        self.opened.get_or_insert_default();
+    }
+
+    /// A call that has begun since this was last asked.
+    pub fn poll_opened(&mut self) -> Option<CallId> {
+        self.opened.as_mut()?.pop()
     }
 
     /// Whether [`Self::poll_finished`] has something to give.
@@ -240,7 +259,7 @@ impl Exchange {
         let record = &mut call.record;
         record.http_status = answer.status.or(record.http_status);
         record.cancel_requested = cancelled;
-        if !matches!(self.role, Role::LegacyStream { .. }) {
+        if !matches!(self.role, Role::LegacyStream { .. } | Role::Pipe { .. }) {
             let since_asked = |at: Tick| at.micros_since(call.asked_at);
             record.ttfb_us = record.ttfb_us.or(answer.head_at.map(since_asked));
             record.first_event_us = record.first_event_us.or(answer.first_event_at.map(since_asked));

@@ -1,16 +1,19 @@
 //! One observed MCP server instance: whose it is, and the conversations that are going on with it.
 
 use crate::{
+    budget::{Budget, Permit},
     call::{CallRecord, Text, Tick, Timestamp},
     conversation::Conversations,
     correlator::OpenCall,
+    decoder::Coding,
     endpoint::Mount,
     exchange::Exchange,
     outcome::Outcome,
     outside_session::OutsideSession,
+    pipe::Pipe,
     rounds::Rounds,
     tasks::Tasks,
-    word::{Origin, Status, StatusDetail},
+    word::{Origin, Status, StatusDetail, Transport},
 };
 use http::{HeaderMap, Method};
 use std::sync::{
@@ -53,9 +56,11 @@ pub struct Head<'a> {
 pub struct Instance {
     pub(crate) identity: Identity,
     pub(crate) mount: Mount,
+    /// How the instance is spoken to, where it is not as the client speaks.
+    pub(crate) transport: Option<Transport>,
     /// Sessions of Streamable HTTP, by `Mcp-Session-Id`.
     pub(crate) sessions: Conversations,
-    /// Conversations of legacy clients, by the endpoint that was announced to them.
+    /// Conversations of legacy clients, by the endpoint that was announced to them, and those on pipes.
     pub(crate) endpoints: Conversations,
     /// Open calls of clients without a session, for what those cancel.
     pub(crate) outside_session: OutsideSession,
@@ -63,9 +68,18 @@ pub struct Instance {
     pub(crate) tasks: Tasks,
     /// The rounds of multi round-trip requests.
     pub(crate) rounds: Rounds,
+    /// Calls that wait for a resumed stream.
+    pub(crate) waiting: Budget,
+    /// Encoded requests that are being read: each may need a window of megabytes.
+    pub(crate) decoding: Budget,
     orphans: AtomicU64,
     redelivered: AtomicU64,
 }
+
+/// Calls of one instance that wait for resumed streams, about 1.2 KiB each.
+const MAX_WAITING: usize = 16_384;
+/// Encoded requests of one instance at a time, up to 9 MiB each. More are recorded by their sizes (`unread`).
+const MAX_DECODING: usize = 16;
 
 impl Instance {
     /// An instance that nobody has spoken to yet.
@@ -73,14 +87,34 @@ impl Instance {
         Self {
             identity,
             mount,
+            transport: None,
             sessions: Conversations::default(),
             endpoints: Conversations::default(),
             outside_session: OutsideSession::default(),
             tasks: Tasks::default(),
             rounds: Rounds::default(),
+            waiting: Budget::of(MAX_WAITING),
+            decoding: Budget::of(MAX_DECODING),
             orphans: AtomicU64::new(0),
             redelivered: AtomicU64::new(0),
         }
+    }
+
+    /// An instance that is spoken to over stdio, whatever its clients speak: every record of it says so.
+    pub fn new_stdio(identity: Identity, mount: Mount) -> Self {
+        Self { transport: Some(Transport::Stdio), ..Self::new(identity, mount) }
+    }
+
+    /// How an encoded request is read, if not too many are.
+    pub(crate) fn begin_decoding(&self, headers: &HeaderMap) -> (Coding, Option<Permit>) {
+        let permit = self.decoding.take(1);
+        (if permit.is_some() { Coding::of(headers) } else { Coding::Unknown }, permit)
+    }
+
+    /// Begins to observe a client that speaks stdio. `entropy` are random bits, for the ids of its calls and the name of
+    /// its conversation.
+    pub fn begin_pipe(self: &Arc<Self>, entropy: u128, now: Tick) -> Pipe {
+        Pipe::begin(Arc::clone(self), entropy, now)
     }
 
     /// Begins to observe an exchange.
@@ -108,7 +142,7 @@ impl Instance {
         self.endpoints.get(target.as_bytes(), now).is_some()
     }
 
-    /// Calls of legacy clients that wait for their answers; those of other clients wait on their exchanges.
+    /// Calls of legacy clients and on pipes that wait for their answers; those of other clients wait on their exchanges.
     pub fn open_calls(&self) -> usize {
         self.endpoints.open_calls()
     }

@@ -6,11 +6,13 @@
 mod capture;
 mod id;
 mod lexer;
+mod members;
 mod path;
 mod scanner;
 mod text;
 
 pub use id::IdToken;
+pub use members::{Elements, Member, Members, find_value};
 pub use path::Leaf;
 pub use scanner::Scanner;
 use std::borrow::Cow;

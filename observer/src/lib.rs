@@ -4,8 +4,10 @@
 //! tells it what was read and when. It never alters a byte and never fails an exchange; at worst it
 //! understands less. It can therefore be fuzzed, replayed from a transcript, and read on its own.
 //!
-//! The way in is [`Instance::begin`], which gives an [`Exchange`] for one HTTP request and its response.
+//! The ways in are [`Instance::begin`], which gives an [`Exchange`] for one HTTP request and its response, and
+//! [`Instance::begin_pipe`], which gives a [`Pipe`] for a client that speaks stdio.
 
+mod budget;
 mod call;
 mod conversation;
 mod correlator;
@@ -15,8 +17,10 @@ mod exchange;
 mod instance;
 mod jsonrpc;
 mod latency;
+mod line;
 mod outcome;
 mod outside_session;
+mod pipe;
 mod reader;
 mod redact;
 mod rounds;
@@ -30,8 +34,9 @@ pub use decoder::{Coding, ContentDecoder, Undecodable};
 pub use endpoint::{EndpointPatch, Mount, outside_of_base};
 pub use exchange::{Exchange, Failure};
 pub use instance::{Head, Identity, Instance};
-pub use jsonrpc::{Form, IdToken, Kind, Leaf, Message, Scanner};
+pub use jsonrpc::{Elements, Form, IdToken, Kind, Leaf, Member, Members, Message, Scanner, find_value};
 pub use latency::{BUCKETS, bucket_of, bucket_upper_us};
+pub use pipe::{Pipe, PipeEnd};
 pub use sse::{Decoder, Item};
 pub use word::{
     AuthMethod, AuthState, Framing, MatchKind, Method, Origin, Status, StatusDetail, Transport, UnknownWord,

@@ -4,6 +4,7 @@ use crate::{
     call::{CallRecord, Text, Tick},
     conversation::hash_secret,
     correlator::OpenCall,
+    exchange::Failure,
     jsonrpc::{Leaf, Message},
     redact,
     word::{Framing, MatchKind, Method, Origin, Status, StatusDetail},
@@ -77,6 +78,19 @@ impl Outcome {
         });
         let outcome = Self::of_code(message.scalar(Leaf::ErrorCode), message.text(Leaf::ErrorMessage));
         Self { error_detail: detail, ..outcome }
+    }
+
+    /// From what kept the answer from coming.
+    pub(crate) fn of_failure(failure: &Failure) -> Self {
+        // Who refuses a call has not asked the upstream, so its fault it is not.
+        let origin = if failure.status == Status::Limited { Origin::Proxy } else { Origin::Upstream };
+        let detail = failure.context.as_deref().map(|context| redact::keep(context, MAX_DETAIL));
+        Self {
+            error_code: Some(failure.code.into()),
+            error_message: Some(redact::keep(&failure.message, MAX_MESSAGE)),
+            error_detail: detail.map(|detail| document_of(&detail).into()),
+            ..Self::new(failure.status, failure.detail, origin)
+        }
     }
 
     /// From the two parts that every JSON-RPC error has, wherever it stands.

@@ -8,6 +8,7 @@ use crate::{
     call::Tick,
     decoder::{Coding, ContentDecoder},
     jsonrpc::{Message, Scanner},
+    line::LineCut,
     sse::{Decoder, Item},
     word::Framing,
 };
@@ -43,10 +44,18 @@ enum Format {
     Json { scanner: Box<Scanner>, over_at: Option<Tick> },
     /// A stream of events.
     Sse(Box<Events>),
+    /// A message a line.
+    Lines(Box<Lines>),
     /// The first byte will tell, because the headers do not.
     Unknown,
     /// Nothing that can be read, or that needs to be.
     Blind,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    cut: LineCut,
+    scanner: Scanner,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +79,11 @@ impl Reader {
             Coding::Unknown => return Self::BLIND,
         };
         Self { decoder, ..Self::for_plain(headers, spare) }
+    }
+
+    /// Reads the lines of a pipe.
+    pub(crate) fn for_lines() -> Self {
+        Self { decoder: None, format: Format::Lines(Box::default()) }
     }
 
     /// The same for headers without `Content-Encoding`.
@@ -142,6 +156,7 @@ impl Format {
                 }
             }
             Self::Sse(events) => events.read(bytes, now, sink),
+            Self::Lines(lines) => lines.read(bytes, now, sink),
             Self::Unknown | Self::Blind => {}
         }
     }
@@ -157,8 +172,35 @@ impl Format {
                 false
             }
             Self::Sse(events) => events.decoder.is_inside_event() && events.end_event(now, sink),
+            Self::Lines(lines) => lines.end_line(now, sink),
             Self::Unknown | Self::Blind => false,
         }
+    }
+}
+
+impl Lines {
+    fn read(&mut self, mut bytes: &[u8], now: Tick, mut sink: impl FnMut(Read<'_>)) {
+        while let Some(piece) = self.cut.next_piece(&mut bytes) {
+            let mut rest = piece.bytes;
+            while let Some(message) = self.scanner.next_message(&mut rest) {
+                if message.batch_index.is_some() {
+                    sink(Read::Message { message, framing: Framing::Line, bytes: message.bytes, at: now });
+                }
+            }
+            if piece.is_last {
+                self.end_line(now, &mut sink);
+            }
+        }
+    }
+
+    /// Gives out the message of the line that has just ended; never says that something was cut off.
+    fn end_line(&mut self, now: Tick, mut sink: impl FnMut(Read<'_>)) -> bool {
+        let bytes = self.cut.end();
+        if let Some(message) = self.scanner.single_message() {
+            sink(Read::Message { message, framing: Framing::Line, bytes, at: now });
+        }
+        self.scanner.restart();
+        false
     }
 }
 

@@ -1,8 +1,8 @@
 //! The incremental decoder of `text/event-stream` (WHATWG HTML, section 9.2.6): bytes in any chunking,
 //! pieces of data and ends of events out.
 //!
-//! It only reads. Comments, field order, `retry` and line endings are the business of those who get the
-//! bytes. It keeps an event's name and id up to a cap, and never its data.
+//! It only reads. Comments, field order and line endings are the business of those who get the bytes. It keeps an
+//! event's name and id up to a cap, the stream's last `retry`, and never an event's data.
 
 /// What was read next.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,6 +21,7 @@ enum Field {
     Data,
     Event,
     Id,
+    Retry,
     Other,
 }
 
@@ -50,6 +51,10 @@ pub struct Decoder {
     next_id: Vec<u8>,
     /// There is a NUL in it, which makes the standard ignore it.
     bad_id: bool,
+    /// The last `retry` of the stream, in milliseconds.
+    retry_ms: Option<u64>,
+    /// One that is being read, while it is all digits.
+    next_retry: Option<u64>,
     has_fields: bool,
     data_lines: u32,
     /// A line feed has to be given out before the next piece of data.
@@ -70,6 +75,8 @@ impl Default for Decoder {
             has_id: false,
             next_id: Vec::new(),
             bad_id: false,
+            retry_ms: None,
+            next_retry: None,
             has_fields: false,
             data_lines: 0,
             join: false,
@@ -103,6 +110,11 @@ impl Decoder {
     /// The event's id, if it has one.
     pub fn id(&self) -> Option<&[u8]> {
         self.has_id.then_some(&self.id)
+    }
+
+    /// How long the stream wants its reader to wait before it comes back, in milliseconds, if it has said so.
+    pub const fn retry_ms(&self) -> Option<u64> {
+        self.retry_ms
     }
 
     /// The event is a JSON-RPC message by its name.
@@ -197,9 +209,13 @@ impl Decoder {
                 self.bad_id = false;
                 Field::Id
             }
+            b"retry" => {
+                self.next_retry = None;
+                Field::Retry
+            }
             _ => Field::Other,
         };
-        self.has_fields |= field != Field::Other;
+        self.has_fields |= !matches!(field, Field::Retry | Field::Other);
         self.name.clear();
         field
     }
@@ -225,9 +241,26 @@ impl Decoder {
                     self.end_id();
                 }
             }
+            Field::Retry => self.read_retry(value, end.is_some()),
             Field::Other => {}
         }
         (used, None)
+    }
+
+    /// A `retry` counts if it is all digits; one that a number cannot hold means the longest time.
+    fn read_retry(&mut self, value: &[u8], is_over: bool) {
+        for byte in value {
+            let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+            let so_far = self.next_retry.unwrap_or(0);
+            self.next_retry = digit.map(|digit| so_far.saturating_mul(10).saturating_add(digit));
+            if digit.is_none() {
+                self.state = if is_over { self.state } else { State::Value(Field::Other) };
+                return;
+            }
+        }
+        if is_over {
+            self.retry_ms = self.next_retry.or(self.retry_ms);
+        }
     }
 
     /// The line of an `id` has ended. One that is ignored leaves an earlier one in force.
@@ -309,6 +342,23 @@ mod tests {
     #[test]
     fn comments_and_blank_lines_are_no_events() {
         assert_eq!(decode(": ping\n\n\n\n:\n\nretry: 5\n\n"), []);
+    }
+
+    #[test]
+    fn the_last_retry_that_is_a_number_counts_in_any_pieces() {
+        let stream =
+            b"retry: 1500\r\nid: 1\r\n\r\nretry: 1x2\nretry: \nretry: 99999999999999999999999\nretry\n\n";
+        for (until, expected) in
+            [(5, None), (13, Some(1500)), (40, Some(1500)), (stream.len(), Some(u64::MAX))]
+        {
+            for size in 1..=until {
+                let mut decoder = Decoder::default();
+                for mut piece in stream[..until].chunks(size) {
+                    while decoder.next_item(&mut piece).is_some() {}
+                }
+                assert_eq!(decoder.retry_ms(), expected, "{until} bytes in pieces of {size}");
+            }
+        }
     }
 
     #[test]

@@ -106,8 +106,14 @@ impl Tasks {
             None if waiting.len() >= MAX_TASKS => remove_oldest(&mut waiting),
             replaced => replaced,
         };
-        let call =
-            OpenCall { record: begin_end(created), id: IdToken::Missing, began_at, asked_at, soft_key: None };
+        let call = OpenCall {
+            record: begin_end(created),
+            id: IdToken::Missing,
+            began_at,
+            asked_at,
+            progress_token: IdToken::Missing,
+            soft_key: None,
+        };
         waiting.insert(hash, Task { call, since: now, ended: None });
         self.len.store(waiting.len(), Ordering::Release);
         drop(waiting);

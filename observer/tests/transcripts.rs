@@ -182,6 +182,7 @@ fn tell(exchange: &mut Exchange, event: &Event, chunk: usize, now: Tick, records
                 code: "connection_closed",
                 message: "the server broke off".to_owned(),
                 http_status: None,
+                context: None,
             },
             now,
         ),

@@ -210,6 +210,7 @@ impl World {
                     code: "reset",
                     message: "reset".to_owned(),
                     http_status: None,
+                    context: None,
                 },
                 now,
             ),

@@ -6,6 +6,7 @@
 //! goes on with. Within a session an id is never used twice (revisions up to 2025-11-25), so the id does.
 
 use crate::{
+    budget::Permit,
     call::Tick,
     correlator::{OpenCall, OpenCalls},
     jsonrpc::IdToken,
@@ -43,6 +44,8 @@ pub(crate) struct Detached {
     /// Hashes of the ids of the stream's events.
     pub(crate) event_ids: Vec<u64>,
     pub(crate) since: Tick,
+    /// For its calls, together with those of all other sessions.
+    pub(crate) _permit: Permit,
 }
 
 impl Resumption {

@@ -7,7 +7,6 @@ use crate::{
     conversation::Detached,
     correlator::{OpenCall, OpenCalls},
     outcome::Outcome,
-    redact,
     word::{Origin, Status, StatusDetail},
 };
 
@@ -24,6 +23,9 @@ pub struct Failure {
     pub message: String,
     /// The status that the client is given instead; absent once a head has been forwarded.
     pub http_status: Option<u16>,
+    /// A JSON document with what is known beside the words, such as a child's exit status and last lines; it becomes the
+    /// record's `error_detail`, redacted and capped.
+    pub context: Option<String>,
 }
 
 /// The ways an exchange ends.
@@ -78,16 +80,23 @@ impl Exchange {
         self.end_open_calls(ending, now);
     }
 
-    /// With a legacy stream go the calls that were to be answered on it.
+    /// With a legacy stream or a pipe go the calls that were to be answered on it.
     fn close_stream(&mut self, ending: &Ending<'_>, now: Tick) {
-        let Role::LegacyStream { conversation, endpoint } = &self.role else { return };
-        let mut calls = conversation.close_stream();
         let status = match ending {
             Ending::ClientLeft => Status::Cancelled,
             _ => Status::UpstreamError,
         };
-        calls.extend(self.instance.endpoints.remove_without_streams(endpoint.as_bytes(), status));
+        let (calls, is_pipe) = match &self.role {
+            Role::LegacyStream { conversation, endpoint } => {
+                let mut calls = conversation.close_stream();
+                calls.extend(self.instance.endpoints.remove_without_streams(endpoint.as_bytes(), status));
+                (calls, false)
+            }
+            Role::Pipe { key, .. } => (self.instance.endpoints.remove(key, status), true),
+            _ => return,
+        };
         let outcome = match ending {
+            Ending::Failed(failure) if is_pipe => Outcome::of_failure(failure),
             Ending::ClientLeft => Outcome::new(Status::Cancelled, StatusDetail::SessionEnded, Origin::Client),
             Ending::Stopped => {
                 Outcome::new(Status::UpstreamError, StatusDetail::ProxyShutdown, Origin::Proxy)
@@ -109,16 +118,40 @@ impl Exchange {
                 Some(outcome) => self.finish(call, None, |call| call.finish(outcome, now)),
                 None => {
                     self.complete(&mut call);
+                    // From here on only its session's cancellations count.
+                    if let Some(key) = call.soft_key.take() {
+                        self.instance.outside_session.end(key, call.asked_at);
+                    }
                     detached.push(call);
                 }
             }
         }
         if let Some(session) = self.session.as_ref().filter(|_| !detached.is_empty()) {
+            let Some(permit) = self.instance.waiting.take(detached.len()) else {
+                return self.give_up(detached, now);
+            };
             let event_ids = std::mem::take(&mut self.answer.event_ids);
-            let refused = session.detach(Detached { calls: detached, event_ids, since: now });
+            let refused =
+                session.detach(Detached { calls: detached, event_ids, since: now, _permit: permit });
             if let Err((calls, status)) = refused {
                 self.end_session_calls(calls, status, now);
             }
+        }
+    }
+
+    /// Too many calls wait for resumed streams already.
+    fn give_up(&mut self, mut calls: OpenCalls, now: Tick) {
+        for call in calls.take_all() {
+            let outcome = Outcome::new(Status::UpstreamError, StatusDetail::DetachedExpired, Origin::Proxy);
+            self.finish(call, None, |call| call.finish(outcome, now));
+        }
+    }
+
+    /// Calls that were read behind the end of the answer: none can come any more.
+    pub(super) fn end_late_calls(&mut self, now: Tick) {
+        for call in self.open.take_all() {
+            let outcome = self.outcome_without_answer();
+            self.finish(call, None, |call| call.finish(outcome, now));
         }
     }
 
@@ -133,15 +166,7 @@ impl Exchange {
             }
             _ if self.is_resumable(call) => None,
             Ending::Complete => Some(self.outcome_without_answer()),
-            Ending::Failed(failure) => {
-                // Who refuses a call has not asked the upstream, so its fault it is not.
-                let origin = if failure.status == Status::Limited { Origin::Proxy } else { Origin::Upstream };
-                Some(Outcome {
-                    error_code: Some(failure.code.into()),
-                    error_message: Some(redact::keep(&failure.message, crate::outcome::MAX_MESSAGE)),
-                    ..Outcome::new(failure.status, failure.detail, origin)
-                })
-            }
+            Ending::Failed(failure) => Some(Outcome::of_failure(failure)),
             Ending::ClientLeft => {
                 let detail = match self.answer.head_at {
                     None => StatusDetail::ClientLeftBeforeHead,

@@ -42,11 +42,29 @@ pub(super) struct Facts {
 impl Facts {
     pub(super) fn of_head(head: &Head<'_>) -> Self {
         let mut facts = Self {
-            created_at: head.created_at,
-            began_at: head.at,
-            entropy: head.entropy,
             target: (head.method == http::Method::GET).then(|| head.target.into()),
             client_ip: head.client_ip.clone(),
+            ..Self::new(head.created_at, head.at, head.entropy)
+        };
+        // One walk over the few headers there are is cheaper than nine searches.
+        for (name, value) in head.headers {
+            facts.note_header(name, value);
+        }
+        facts
+    }
+
+    /// Of a pipe there is no head; each of its lines has its instants.
+    pub(super) fn of_pipe(entropy: u128, now: Tick) -> Self {
+        Self::new(Timestamp::default(), now, entropy)
+    }
+
+    const fn new(created_at: Timestamp, began_at: Tick, entropy: u128) -> Self {
+        Self {
+            created_at,
+            began_at,
+            entropy,
+            target: None,
+            client_ip: None,
             user_agent: None,
             session_id: None,
             last_event_id: None,
@@ -56,12 +74,7 @@ impl Facts {
             traceparent: None,
             credentials: None,
             is_encoded: false,
-        };
-        // One walk over the few headers there are is cheaper than nine searches.
-        for (name, value) in head.headers {
-            facts.note_header(name, value);
         }
-        facts
     }
 
     /// Of a header that comes several times the first counts.

@@ -1,11 +1,15 @@
 //! The request's side of an exchange: from its messages to open calls.
 
-use super::{Exchange, Role, facts::keep_name};
+use super::{
+    Asked, Exchange, Role,
+    facts::{Facts, keep_name},
+};
 use crate::{
     call::{CallRecord, MODERN, Text, Tick},
     conversation::{Cancel, MAX_CANCELS, SessionInfo, hash_secret},
     correlator::OpenCall,
     decoder::Coding,
+    instance::{Head, Instance},
     jsonrpc::{IdToken, Kind, Leaf, Message},
     outcome::hash_leaf,
     trace::TraceParent,
@@ -20,6 +24,22 @@ const MAX_CALLS: usize = 1000;
 /// The longest id that a record shows.
 const MAX_RPC_ID: usize = 64;
 
+impl Asked {
+    /// A body in which calls may be.
+    pub(super) fn begin(instance: &Instance, facts: &Facts, head: &Head<'_>) -> Self {
+        let (coding, decoding) = match facts.is_encoded {
+            true => instance.begin_decoding(head.headers),
+            false => (Coding::Plain, None),
+        };
+        Self { scanner: Some(Box::default()), coding, _decoding: decoding, ..Self::default() }
+    }
+
+    /// A body that nobody reads, or none.
+    pub(super) fn nothing() -> Self {
+        Self { done: true, ..Self::default() }
+    }
+}
+
 impl Exchange {
     pub(super) fn read_request(&mut self, bytes: &[u8], now: Tick) {
         match std::mem::take(&mut self.asked.coding) {
@@ -32,7 +52,7 @@ impl Exchange {
         }
     }
 
-    fn scan_request(&mut self, mut bytes: &[u8], now: Tick) {
+    pub(super) fn scan_request(&mut self, mut bytes: &[u8], now: Tick) {
         let Some(mut scanner) = self.asked.scanner.take() else { return };
         while let Some(message) = scanner.next_message(&mut bytes) {
             self.asked.messages += 1;
@@ -46,6 +66,9 @@ impl Exchange {
             }
         }
         self.asked.scanner = Some(scanner);
+        if self.ended {
+            self.end_late_calls(now);
+        }
     }
 
     fn take_request(&mut self, method: &str, message: &Message, now: Tick) {
@@ -87,7 +110,7 @@ impl Exchange {
         if let Some(parent) = parent.or_else(|| header.and_then(TraceParent::parse)) {
             parent.join(&mut record);
         }
-        self.push_call(record, message.id(), now);
+        self.push_call(record, message, now);
     }
 
     /// What a record says instead of the session's id.
@@ -100,17 +123,30 @@ impl Exchange {
     }
 
     /// Puts a call where its answer will be looked for.
-    fn push_call(&mut self, record: Box<CallRecord>, id: IdToken, asked_at: Tick) {
-        let mut call = OpenCall { record, id, began_at: self.facts.began_at, asked_at, soft_key: None };
+    fn push_call(&mut self, record: Box<CallRecord>, message: &Message, asked_at: Tick) {
+        if let Some(opened) = &mut self.opened {
+            opened.push(record.id);
+        }
+        let mut call = OpenCall {
+            record,
+            id: message.id(),
+            began_at: self.facts.began_at,
+            asked_at,
+            progress_token: IdToken::Missing,
+            soft_key: None,
+        };
+        self.name_transports(&mut call.record);
         match &self.role {
             Role::LegacyPost(conversation) => {
-                call.record.transport_type = Transport::Sse;
-                call.record.client_transport = Transport::Sse;
                 self.asked.posted.push(call.record.id);
                 // The stream may have closed since this POST began; then nobody will answer.
                 if let Err((call, status)) = conversation.push_open(call) {
                     self.end_session_calls(vec![call], status, asked_at);
                 }
+            }
+            Role::Pipe { .. } => {
+                call.progress_token = message.id_token(Leaf::MetaProgressToken);
+                self.open.push(call);
             }
             _ => {
                 if self.is_outside_session() && !call.record.is_modern() {
@@ -120,6 +156,20 @@ impl Exchange {
                 }
                 self.open.push(call);
             }
+        }
+    }
+
+    fn name_transports(&self, record: &mut CallRecord) {
+        match &self.role {
+            Role::LegacyPost(_) => {
+                record.transport_type = Transport::Sse;
+                record.client_transport = Transport::Sse;
+            }
+            Role::Pipe { .. } => record.client_transport = Transport::Stdio,
+            _ => {}
+        }
+        if let Some(transport) = self.instance.transport {
+            record.transport_type = transport;
         }
     }
 
@@ -137,7 +187,7 @@ impl Exchange {
             (Some(stated), Some(agreed)) if *stated == **agreed => Some(Text::clone(agreed)),
             (Some(stated), _) => Some(keep_name(stated)),
             (None, Some(agreed)) => Some(Text::clone(agreed)),
-            (None, None) if matches!(self.role, Role::LegacyPost(_)) => None,
+            (None, None) if matches!(self.role, Role::LegacyPost(_) | Role::Pipe { .. }) => None,
             (None, None) => Some(ASSUMED_VERSION.into()),
         }
     }
@@ -157,7 +207,9 @@ impl Exchange {
             client_version: message.text(Leaf::ClientVersion).map(keep_name),
         };
         match &self.role {
-            Role::LegacyPost(conversation) => conversation.begin_initialize(message.id(), client),
+            Role::LegacyPost(conversation) | Role::Pipe { conversation, .. } => {
+                conversation.begin_initialize(message.id(), client);
+            }
             _ => self.asked.initialize = Some((message.id(), client)),
         }
     }
@@ -214,7 +266,7 @@ impl Exchange {
         record.tool_name =
             self.facts.announced_tool().filter(|_| method == Method::ToolsCall).map(|tool| keep_name(&tool));
         record.protocol_version = self.version_of(&Message::default(), None);
-        self.push_call(record, IdToken::Missing, now);
+        self.push_call(record, &Message::default(), now);
     }
 
     /// The exchange ends before its request was read to the end: the call counts all the same if enough of it
@@ -223,14 +275,19 @@ impl Exchange {
         if self.asked.done || self.asked.messages > 0 {
             return;
         }
-        self.asked.done = true;
         let Some(scanner) = self.asked.scanner.take() else { return };
         let partial = scanner.partial_message();
         // With the answer before the question's end, the question's instant is that of its head.
         let asked_at = self.facts.began_at;
         match partial.and_then(|message| Some((message.method()?.parse().ok()?, message))) {
             Some((method, message)) => self.open_call(method, message, asked_at),
-            None => self.open_announced_call(asked_at),
+            None if self.facts.mcp_method.is_some() => self.open_announced_call(asked_at),
+            // What it is may still be read, behind its answer.
+            None => {
+                self.asked.scanner = Some(scanner);
+                return;
+            }
         }
+        self.asked.done = true;
     }
 }

@@ -167,6 +167,9 @@ impl Exchange {
             Read::Endpoint(value) => self.announce_endpoint(value, now),
             Read::Message { message, framing, bytes, at } => match message.kind() {
                 Kind::Response => self.take_answer(message, framing, bytes, at),
+                Kind::Notification if matches!(self.role, Role::Pipe { .. }) => {
+                    self.take_notice(message, bytes, at);
+                }
                 Kind::Notification if self.asked.listens => {
                     self.take_task_notice(message, framing, bytes, at)
                 }
@@ -215,7 +218,9 @@ impl Exchange {
     /// The call that an answer ends. One that was answered before and comes again on a resumed stream is counted.
     fn take_answered(&mut self, id: &IdToken) -> Option<(OpenCall, MatchKind)> {
         match (&self.role, self.answer.resumed, &self.session) {
-            (Role::LegacyStream { conversation, .. }, ..) => conversation.take_answered(id),
+            (Role::LegacyStream { conversation, .. } | Role::Pipe { conversation, .. }, ..) => {
+                conversation.take_answered(id)
+            }
             (Role::Stream, Some(event_id), Some(session)) => session.with_resumption(|owed| {
                 let found = owed.take_call(id, event_id);
                 match &found {
@@ -265,7 +270,9 @@ impl Exchange {
     /// The answer to `initialize` tells the session's version, whatever the client had asked for.
     fn take_initialized(&mut self, message: &Message, id: &IdToken) -> bool {
         let info = match &self.role {
-            Role::LegacyStream { conversation, .. } => conversation.take_initialize(id),
+            Role::LegacyStream { conversation, .. } | Role::Pipe { conversation, .. } => {
+                conversation.take_initialize(id)
+            }
             _ => self.asked.initialize.take_if(|(asked, _)| asked == id).map(|(_, info)| info),
         };
         let Some(info) = info else { return false };
@@ -278,7 +285,7 @@ impl Exchange {
     }
 
     const fn is_batch(&self) -> bool {
-        self.asked.requests > 1
+        self.asked.requests > 1 && !matches!(self.role, Role::Pipe { .. })
     }
 }
 

@@ -3,7 +3,7 @@
 //! Whether a task was created is decided by the request's method, never by a result alone; and what a message says of a
 //! task only counts if that task's creation was seen (WIRE.md 1.2). So there is no end without a beginning.
 
-use super::{Exchange, Finished};
+use super::{Exchange, Finished, Role};
 use crate::{
     call::Tick,
     jsonrpc::{IdToken, Leaf, Message},
@@ -12,8 +12,9 @@ use crate::{
     word::{Framing, Method, Status},
 };
 
-/// Questions about tasks that are remembered of one exchange. Only a batch, which knows no tasks, could have more.
-const MAX_QUESTIONS: usize = 16;
+/// Questions about tasks that are remembered of one exchange, where only a batch, which knows no tasks, could have more,
+/// or of one pipe, where the oldest is forgotten.
+const MAX_QUESTIONS: usize = 64;
 
 impl Exchange {
     /// Notes a question whose answer may tell the end of a task.
@@ -23,8 +24,15 @@ impl Exchange {
             "tasks/result" => true,
             _ => return,
         };
-        if self.instance.tasks.is_empty() || self.asked.tasks.len() >= MAX_QUESTIONS {
+        if self.instance.tasks.is_empty() {
             return;
+        }
+        if self.asked.tasks.len() >= MAX_QUESTIONS {
+            if !matches!(self.role, Role::Pipe { .. }) {
+                return;
+            }
+            // All that a client ever asks comes on a pipe, and what was asked first may never be answered.
+            self.asked.tasks.remove(0);
         }
         let Some(task) = hash_leaf(message, Leaf::ParamsTaskId) else { return };
         if method == "tasks/cancel" {
@@ -69,10 +77,11 @@ impl Exchange {
         if let (Some(_), Some(session)) = (self.answer.resumed, &self.session) {
             return session.with_resumption(|owed| owed.take_question(id));
         }
+        let is_pipe = matches!(self.role, Role::Pipe { .. });
         let questions = &mut self.asked.tasks;
         let exact = questions.iter().position(|question| question.id == *id);
-        let is_only = questions.len() == 1 && self.asked.requests == 1;
-        exact.or(is_only.then_some(0)).map(|found| questions.swap_remove(found))
+        let is_only = questions.len() == 1 && self.asked.requests == 1 && !is_pipe;
+        exact.or(is_only.then_some(0)).map(|found| questions.remove(found))
     }
 
     /// The exchange ends before its questions were answered; a resumed stream may bring the answers.

@@ -19,6 +19,14 @@ pub enum IdToken {
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
 impl IdToken {
+    /// The id that is written here, quotes included.
+    pub fn of(raw: &[u8]) -> Self {
+        match raw.strip_prefix(b"\"") {
+            Some(rest) => Self::from_string(rest.strip_suffix(b"\"").unwrap_or(rest)),
+            None => Self::from_scalar(raw),
+        }
+    }
+
     pub(super) fn from_string(raw: &[u8]) -> Self {
         Self::Text(text::unescape_exact(raw).into())
     }

@@ -19,6 +19,8 @@ pub enum Leaf {
     RequestId,
     /// `params.reason`, of the same.
     Reason,
+    /// `params.progressToken`, of a `notifications/progress`, as written.
+    ProgressToken,
     /// `params.taskId`.
     ParamsTaskId,
     /// `params.status`, of a `notifications/tasks`.
@@ -43,6 +45,8 @@ pub enum Leaf {
     MetaVersion,
     /// `params._meta.traceparent` (SEP-414).
     Traceparent,
+    /// `params._meta.progressToken`, as written: what progress of this request will be told by.
+    MetaProgressToken,
     /// `params._meta["io.modelcontextprotocol/clientInfo"].name` (2026-07-28).
     MetaClientName,
     /// `params._meta["io.modelcontextprotocol/clientInfo"].version`.
@@ -89,7 +93,7 @@ impl Leaf {
     pub const fn cap(self) -> usize {
         match self {
             // Two ids that differ only behind this point would be taken for one.
-            Self::Id | Self::RequestId => 1024,
+            Self::Id | Self::RequestId | Self::ProgressToken | Self::MetaProgressToken => 1024,
             Self::ContentText
             | Self::InnerContentText
             | Self::ErrorMessage
@@ -105,7 +109,15 @@ impl Leaf {
 
     /// Ids are compared as they were written, and most contents are never looked at.
     pub(super) const fn keeps_escapes(self) -> bool {
-        matches!(self, Self::Id | Self::RequestId | Self::ContentText | Self::InnerContentText)
+        matches!(
+            self,
+            Self::Id
+                | Self::RequestId
+                | Self::ProgressToken
+                | Self::MetaProgressToken
+                | Self::ContentText
+                | Self::InnerContentText
+        )
     }
 
     /// Of a content only the first text tells what went wrong.
@@ -166,6 +178,7 @@ impl Node {
             Self::Params => params_child(key),
             Self::Meta => match key {
                 b"traceparent" => L(Leaf::Traceparent),
+                b"progressToken" => L(Leaf::MetaProgressToken),
                 b"io.modelcontextprotocol/protocolVersion" => L(Leaf::MetaVersion),
                 b"io.modelcontextprotocol/clientInfo" => N(Self::MetaClientInfo),
                 _ => Target::Skip,
@@ -251,6 +264,7 @@ fn params_child(key: &[u8]) -> Target {
         b"name" => Target::Leaf(Leaf::Name),
         b"requestId" => Target::Leaf(Leaf::RequestId),
         b"reason" => Target::Leaf(Leaf::Reason),
+        b"progressToken" => Target::Leaf(Leaf::ProgressToken),
         b"taskId" => Target::Leaf(Leaf::ParamsTaskId),
         b"status" => Target::Leaf(Leaf::ParamsStatus),
         b"statusMessage" => Target::Leaf(Leaf::ParamsStatusMessage),

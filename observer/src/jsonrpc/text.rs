@@ -20,13 +20,13 @@ pub(super) fn unescape_bytes(raw: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// The same for ids, where no two different ids may become one: undecodable input stays as written.
-pub(super) fn unescape_exact(raw: &[u8]) -> Vec<u8> {
+pub(super) fn unescape_exact(raw: &[u8]) -> Cow<'_, [u8]> {
     if memchr::memchr(b'\\', raw).is_none() {
-        return raw.to_vec();
+        return Cow::Borrowed(raw);
     }
     let mut lossy = false;
     let bytes = decode(raw, &mut lossy);
-    if lossy { raw.to_vec() } else { bytes }
+    if lossy { Cow::Borrowed(raw) } else { Cow::Owned(bytes) }
 }
 
 /// Valid UTF-8 without NUL, copied only where something had to change.

@@ -13,6 +13,7 @@ pub(super) fn unreachable(code: &'static str, message: String) -> Failure {
         code,
         message,
         http_status: Some(if timed_out { 504 } else { 502 }),
+        context: None,
     }
 }
 
@@ -24,6 +25,7 @@ pub(super) fn before_head(error: &hyper::Error) -> Failure {
         code: code_of(error),
         message: chain(error),
         http_status: Some(502),
+        context: None,
     }
 }
 
@@ -35,6 +37,7 @@ pub(super) fn invalid(message: &str) -> Failure {
         code: "invalid_response",
         message: message.to_owned(),
         http_status: Some(502),
+        context: None,
     }
 }
 
@@ -46,6 +49,7 @@ pub(crate) fn late(code: &'static str, limit: Duration) -> Failure {
         code,
         message: format!("no answer within {limit} ms", limit = limit.as_millis()),
         http_status: Some(504),
+        context: None,
     }
 }
 
@@ -57,6 +61,7 @@ pub(crate) fn no_room(limit: u32) -> Failure {
         code: "max_exchanges",
         message: format!("{limit} exchanges are going on already"),
         http_status: Some(503),
+        context: None,
     }
 }
 
@@ -67,6 +72,11 @@ pub(crate) fn failure_mid_body(error: &hyper::Error) -> Failure {
 
 /// The code of a request whose upload the client broke off.
 pub(crate) const UPLOAD_BROKEN: &str = "upload_broken";
+
+/// A request that its client broke off.
+pub(crate) fn upload_broken(error: &hyper::Error) -> Failure {
+    Failure { code: UPLOAD_BROKEN, ..before_head(error) }
+}
 
 fn code_of(error: &hyper::Error) -> &'static str {
     if error.is_user() {

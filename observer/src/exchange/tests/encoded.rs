@@ -100,3 +100,25 @@ fn the_words_of_an_encoded_error_are_readable_or_absent() {
         assert_eq!((record.status, record.error_message.as_deref()), (Status::HttpError, message));
     }
 }
+
+#[test]
+fn so_many_encoded_requests_are_read_at_a_time_and_no_more() {
+    let instance = instance();
+    let gzipped = |instance: &Arc<Instance>| {
+        let pairs = [("content-encoding", "gzip")];
+        let mut exchange = begin(instance, http::Method::POST, "/mcp", &pairs);
+        exchange.handle_request_data(&gzip(CALL), Tick(1));
+        exchange
+    };
+    let open: Vec<_> = (0..16).map(|_| gzipped(&instance)).collect();
+    let finished = |mut exchange: Exchange| {
+        exchange.handle_request_end(Tick(2));
+        respond(&mut exchange, 200, JSON, 3);
+        exchange.handle_response_data(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#, Tick(4 * MS));
+        exchange.handle_response_end(Tick(4 * MS));
+        take(&mut exchange).len()
+    };
+    assert_eq!(finished(gzipped(&instance)), 0, "what is in it nobody reads");
+    drop(open);
+    assert_eq!(finished(gzipped(&instance)), 1);
+}

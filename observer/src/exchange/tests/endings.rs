@@ -57,6 +57,7 @@ fn an_upstream_that_breaks_off_is_recorded_with_what_the_client_saw() {
         code: "connect_refused",
         message: "connection refused".to_owned(),
         http_status: Some(502),
+        context: None,
     };
     let mut exchange = post(&instance, &[], CALL);
     exchange.handle_failure(&failure, Tick(12 * MS));
@@ -97,4 +98,40 @@ fn an_early_refusal_of_a_long_upload_is_a_record_from_the_head_on() {
     let record = only(take(&mut exchange));
     assert_eq!((record.status, record.tool_name.as_deref()), (Status::HttpError, Some("add")));
     assert_eq!(record.duration_us, 16_000);
+}
+
+/// An exchange that is answered before its request has been read to the end.
+fn answered_early(instance: &Arc<Instance>, first: &str, status: u16) -> Exchange {
+    let mut exchange = begin(instance, http::Method::POST, "/mcp", &[]);
+    exchange.handle_request_data(first.as_bytes(), Tick(1));
+    respond(&mut exchange, status, JSON, 2);
+    exchange.handle_response_data(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#, Tick(3 * MS));
+    exchange.handle_response_end(Tick(3 * MS));
+    exchange
+}
+
+#[test]
+fn calls_behind_an_early_answer_are_rows_too() {
+    let instance = instance();
+    let mut exchange = answered_early(&instance, &format!("[{CALL}"), 200);
+    let first = take(&mut exchange);
+    assert_eq!(first.len(), 1);
+    exchange.handle_request_data(format!(",{CALL},{CALL}]").as_bytes(), Tick(4 * MS));
+    exchange.handle_request_end(Tick(4 * MS));
+    let late = take(&mut exchange);
+    assert_eq!(late.len(), 2, "{late:#?}");
+    assert!(late.iter().all(|record| record.status == Status::UpstreamError));
+}
+
+#[test]
+fn a_call_whose_answer_comes_before_any_of_it_is_a_row() {
+    for status in [200, 401] {
+        let instance = instance();
+        let mut exchange = answered_early(&instance, "", status);
+        assert!(take(&mut exchange).is_empty(), "nobody knows yet what it is");
+        exchange.handle_request_data(CALL.as_bytes(), Tick(4 * MS));
+        exchange.handle_request_end(Tick(4 * MS));
+        let record = only(take(&mut exchange));
+        assert_eq!(record.http_status, Some(status), "{record:#?}");
+    }
 }

@@ -172,3 +172,19 @@ fn what_is_remembered_of_answers_is_bounded() {
     }
     assert_eq!(instance.redelivered(), 64, "those of the last");
 }
+
+#[test]
+fn calls_that_wait_are_bounded_over_all_sessions() {
+    let instance = instance();
+    let mut given_up = 0;
+    for number in 0..20_000 {
+        let session = format!("session{}", number / 100);
+        let mut exchange = post(&instance, &[("mcp-session-id", &session)], CALL);
+        respond(&mut exchange, 200, SSE, 11);
+        exchange.handle_response_data(b"id: 1\ndata: \n\n", Tick(12 * MS));
+        exchange.handle_response_end(Tick(13 * MS));
+        given_up += take(&mut exchange).len();
+    }
+    assert_eq!(given_up, 20_000 - 16_384);
+    assert_eq!(instance.close(Tick(14 * MS)).len(), 16_384);
+}
