@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 pub use change::{Changes, changes};
 pub use command::{Command, Isolation};
-pub use load::{Flag, Source, load, load_file, process_environment};
+pub use load::{Flag, Source, load, load_file, load_without_routes, process_environment, read_text};
 pub use problem::{Label, Place, Position, Problem, Problems};
 pub use route::{AuthRewrite, ProcessHint, Route, Upstream};
 pub use secret::Secret;

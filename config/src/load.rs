@@ -65,10 +65,26 @@ pub struct Flag<'a> {
 ///
 /// Reads no file but those that the text names as secrets.
 pub fn load(source: &Source<'_>) -> Result<Config, Problems> {
+    load_as(source, Routes::Required)
+}
+
+/// As [`load`], for programs that need no route: where there is none, that is no problem.
+pub fn load_without_routes(source: &Source<'_>) -> Result<Config, Problems> {
+    load_as(source, Routes::Optional)
+}
+
+/// Whether a configuration without a route is one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Routes {
+    Required,
+    Optional,
+}
+
+fn load_as(source: &Source<'_>, routes: Routes) -> Result<Config, Problems> {
     let (tree, errors) = DeTable::parse_recoverable(source.text);
     let tree = tree.get_ref();
     let mut reader = Reader::new(source);
-    let config = read_config(&mut reader, tree);
+    let config = read_config(&mut reader, tree, routes);
     let problems = syntax::merge(source.text, &errors, reader.problems);
     if problems.is_empty() {
         return Ok(config);
@@ -82,7 +98,12 @@ pub fn load_file(
     environment: &[(String, String)],
     flags: &[Flag<'_>],
 ) -> Result<Config, Problems> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    load(&Source { path: Some(path), text: &read_text(path)?, environment, flags })
+}
+
+/// The text of a configuration file, or why there is none.
+pub fn read_text(path: &Path) -> Result<String, Problems> {
+    std::fs::read_to_string(path).map_err(|error| {
         let problem = if error.kind() == ErrorKind::NotFound {
             Problem::new("file-missing", format!("there is no configuration file {}", path.display()))
                 .help(format!("write one; this is enough:\n{}", MINIMAL.trim_end()))
@@ -90,8 +111,7 @@ pub fn load_file(
             Problem::new("file-unreadable", format!("cannot read the configuration file: {error}"))
         };
         Problems::new(Some(path), String::new(), vec![problem])
-    })?;
-    load(&Source { path: Some(path), text: &text, environment, flags })
+    })
 }
 
 /// The environment of this process. A variable that is not UTF-8 is left out, as if it were not set.
@@ -102,14 +122,14 @@ pub fn process_environment() -> Vec<(String, String)> {
     std::env::vars_os().filter_map(text).collect()
 }
 
-fn read_config<'a>(reader: &mut Reader<'a>, tree: &'a DeTable<'a>) -> Config {
+fn read_config<'a>(reader: &mut Reader<'a>, tree: &'a DeTable<'a>, routes: Routes) -> Config {
     let mut root = Section::root(reader, tree);
     let proxy = proxy::read_proxy(&mut root);
     let admin = admin::read_admin(&mut root, proxy.listen);
     let store = store::read_store(&mut root);
     let privacy = privacy::read_privacy(&mut root);
     let log = log::read_log(&mut root);
-    let routes = route::read_routes(&mut root, proxy.connect_timeout_ms);
+    let routes = route::read_routes(&mut root, proxy.connect_timeout_ms, routes == Routes::Required);
     root.finish();
     reader.report_unused_overrides();
     Config { proxy, admin, store, privacy, log, routes }
@@ -124,7 +144,7 @@ mod tests {
         let source = Source { text: MINIMAL, ..Source::default() };
         let (tree, _) = DeTable::parse_recoverable(source.text);
         let mut reader = Reader::new(&source);
-        read_config(&mut reader, tree.get_ref());
+        read_config(&mut reader, tree.get_ref(), Routes::Required);
         let stands = |key: &str| {
             let name = key.rsplit('.').next().unwrap_or(key);
             let names = |line: &str| {

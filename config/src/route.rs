@@ -36,7 +36,7 @@ impl fmt::Display for Upstream {
 
 /// Which process a server that speaks HTTP is, where it runs on this machine. Without it, the process that listens
 /// on the upstream's port.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ProcessHint {
     /// The one whose id the file says; read again whenever it changes.
     PidFile(PathBuf),
@@ -64,8 +64,8 @@ pub struct Route {
     /// How long connecting may take; the proxy's unless told otherwise.
     pub connect_timeout_ms: u64,
     /// The most exchanges at a time; `None` for any number. One more is answered with 503 and `Retry-After`, and its
-    /// calls are recorded as `limited`. A `GET` is none: its stream may last for ever, and connections have a limit
-    /// of their own. A `subscriptions/listen` is one, because its `POST` looks like any other.
+    /// calls are recorded as `limited`. A stream is none, a `GET` or a `subscriptions/listen`: it may last for ever, and
+    /// connections have a limit of their own.
     pub max_exchanges: Option<u32>,
     /// How long the head of an answer may take from the end of the request on; `None` for any time. After it the
     /// client gets 504, and the call is recorded as `timeout`.

@@ -7,15 +7,14 @@ use crate::{
     occupancy::Place,
     patience::Answering,
     router::Route,
-    tap::{ResponseBody, TapOwner},
+    source::Source,
+    tap::{AnswerBroke, ResponseBody, TapOwner},
     time_limit::Deadline,
-    upstream::Lease,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use mcpmeter_observer::{EndpointPatch, Failure, Mount};
 use std::{
     pin::Pin,
@@ -26,8 +25,8 @@ use std::{
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BrokenOff {
     /// The upstream's side broke.
-    #[error("the answer broke off")]
-    Upstream(#[from] hyper::Error),
+    #[error(transparent)]
+    Upstream(#[from] AnswerBroke),
     /// A limit of the route was reached.
     #[error("the answer took longer than configured")]
     OutOfTime,
@@ -125,13 +124,12 @@ impl Treatment {
     /// The upstream's answer as it goes to the client.
     pub(crate) fn apply(
         self,
-        response: Response<Incoming>,
-        lease: Lease,
+        response: Response<Source>,
         owner: TapOwner,
         route: &Route,
         held: (Option<Deadline>, Option<Place>),
     ) -> Response<Content> {
-        let (mut parts, body) = response.into_parts();
+        let (mut parts, source) = response.into_parts();
         owner.tap().tell(|exchange, now| exchange.handle_response_head(parts.status, &parts.headers, now));
         headers::prepare_response(&mut parts.headers);
         parts.version = Version::HTTP_11;
@@ -144,7 +142,7 @@ impl Treatment {
         }
         let patch = self.body_patch(parts.status, &mut parts.headers, mount);
         let (deadline, place) = held;
-        let body = ResponseBody::new(body, owner, patch, lease);
+        let body = ResponseBody::new(source, owner, patch);
         Response::from_parts(parts, Content::Carried(Carried { body, deadline, _place: place }))
     }
 

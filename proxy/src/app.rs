@@ -5,12 +5,13 @@ use crate::{
     admin::Admin,
     clock::Clock,
     lag::Lag,
-    lifecycle::Stopping,
+    lifecycle::{Activity, Stopping},
     listener::{self, BindError},
     live::Live,
     metrics::{CallMetrics, Exposition},
+    pulse::Pulse,
     reload::ConfigOrigin,
-    router::Routes,
+    router::{Routes, Servers},
     running::Running,
     signal::Signals,
     tasks::Tasks,
@@ -26,7 +27,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 use tracing::{info, warn};
@@ -61,6 +62,8 @@ pub(crate) struct App {
     live: Live,
     registry: Registry,
     opened: Opened,
+    servers: Servers,
+    activity: Arc<OnceLock<Vec<Arc<Activity>>>>,
     routes: Arc<ArcSwap<Routes>>,
     certificate: Option<Certificate>,
     proxy_listeners: Vec<TcpListener>,
@@ -70,7 +73,8 @@ pub(crate) struct App {
 impl App {
     /// Binds the sockets and opens the store.
     pub(crate) fn build(config: Config, origin: ConfigOrigin) -> Result<Self, StartError> {
-        let routes = Routes::build(&config, &Routes::default())?;
+        let servers = Servers::default();
+        let routes = Routes::build(&config, &Routes::default(), &servers)?;
         let certificate = config.proxy.tls.as_ref().map(Certificate::load).transpose()?;
         let proxy_listeners =
             listener::bind(config.proxy.listen, worker::count(&config.proxy), "proxy.listen")?;
@@ -86,6 +90,8 @@ impl App {
         Ok(Self {
             opened: journal::open(journal_options(&config)?, on_taken)?,
             routes: Arc::new(ArcSwap::from_pointee(routes)),
+            servers,
+            activity: Arc::default(),
             clock: Clock::start(),
             stopping: Stopping::default(),
             config,
@@ -110,6 +116,11 @@ impl App {
 
     pub(crate) const fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What is going on, for whoever shows it.
+    pub(crate) fn pulse(&self) -> Pulse {
+        Pulse { journal: self.opened.journal.clone(), activity: Arc::clone(&self.activity) }
     }
 
     /// The calls as they happen.
@@ -138,8 +149,13 @@ impl App {
             stopping: self.stopping,
             certificate: self.certificate,
             client_ip,
+            servers: self.servers,
         };
         let workers = Workers::start(self.proxy_listeners, &running, &self.config.proxy)?;
+
+        let _ = self.activity.set(workers.activity.clone());
+
+        running.servers.meters.start_sampler()?;
 
         let control = Tasks::default();
         let lag = Arc::new(Lag::new(outbox(&self.config)));
@@ -172,6 +188,8 @@ impl App {
         running.tend(&mut signals, &mut reloader).await;
         let drain = Duration::from_millis(reloader.current.proxy.drain_timeout_ms);
         workers.stop(&running, drain, &mut signals).await;
+        running.take_samples();
+        running.servers.programs.stop(signals.next_stop()).await;
         running.close_instances();
         finish_records(writer, &shipping, &control, flush).await;
         let accounts = running.journal.accounts();
@@ -182,7 +200,7 @@ impl App {
     }
 }
 
-fn journal_options(config: &Config) -> Result<journal::Options, BadPostgresUrl> {
+pub(crate) fn journal_options(config: &Config) -> Result<journal::Options, BadPostgresUrl> {
     let (sqlite_file, postgres) = match &config.store.url {
         StoreUrl::Sqlite(file) => (file.clone(), None),
         StoreUrl::Postgres(url) => (config.store.outbox.clone(), Some(url.expose().parse()?)),
@@ -213,7 +231,7 @@ fn outbox(config: &Config) -> Option<(PathBuf, Option<u64>)> {
 }
 
 /// Everything accepted becomes durable, then as much as possible is shipped, then the file is closed.
-async fn finish_records(
+pub(crate) async fn finish_records(
     writer: journal::WriterHandle,
     shipping: &Stopping,
     control: &Tasks,

@@ -9,10 +9,15 @@ mod filter;
 mod healthcheck;
 mod line;
 mod migrate;
+mod panel;
+mod run;
 mod serve;
+mod stdio;
 mod tail;
+mod undertake;
 
 pub(crate) use failure::Failure;
+pub(crate) use panel::Bar;
 
 use crate::reload::{self, ConfigOrigin};
 use clap::{Args, Parser, Subcommand};
@@ -21,8 +26,10 @@ use std::{io::IsTerminal, path::PathBuf};
 
 const EXAMPLES: &str = "\
 Start:
+  mcpmeter run -- npx -y @modelcontextprotocol/server-everything
   mcpmeter check -c mcpmeter.toml          is the configuration right?
   mcpmeter serve -c mcpmeter.toml          run the proxy
+  mcpmeter stdio -- npx -y SERVER          for clients that start their servers themselves
   claude mcp add --transport http NAME http://127.0.0.1:7300/NAME/mcp
 
 Watch:
@@ -44,8 +51,12 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run one stdio server behind HTTP, without a configuration file
+    Run(run::Run),
     /// Run the proxy
     Serve(serve::Serve),
+    /// Stand between a client that speaks only stdio and its server
+    Stdio(stdio::Stdio),
     /// Check the configuration and say everything that is wrong with it
     Check(check::Check),
     /// Create or update the PostgreSQL schema
@@ -58,19 +69,24 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Ask a running proxy whether it is ready (for containers)
     Healthcheck(healthcheck::Healthcheck),
+    #[command(hide = true)]
+    Undertake(undertake::Undertake),
 }
 
 impl Cli {
     /// Does what was asked for.
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self.command {
+            Command::Run(command) => command.run(),
             Command::Serve(command) => command.run(),
+            Command::Stdio(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Migrate(command) => command.run(),
             Command::Tail(command) => command.run(),
             Command::Calls(command) => command.run(),
             Command::Doctor(command) => command.run(),
             Command::Healthcheck(command) => command.run(),
+            Command::Undertake(command) => command.run(),
         }
     }
 }
@@ -85,7 +101,11 @@ struct ConfigArgs {
 
 impl ConfigArgs {
     fn origin(&self) -> ConfigOrigin {
-        ConfigOrigin { file: self.config.clone(), flags: Vec::new(), seen: reload::stamp(&self.config) }
+        ConfigOrigin {
+            file: self.config.clone(),
+            seen: reload::stamp(&self.config),
+            ..ConfigOrigin::default()
+        }
     }
 
     fn load(&self) -> Result<Config, Failure> {

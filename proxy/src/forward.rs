@@ -10,9 +10,10 @@ use crate::{
     patience::HeadWatch,
     refusal::Refusal,
     router::{Route, Routes, Server, Target},
+    source::Source,
     tap::{RequestBody, Tap, TapOwner},
     tasks::Tasks,
-    time_limit::TimeLimits,
+    time_limit::{TimeLimits, is_stream},
     upstream::{self, Pool, Sent, Upload, UploadEnd},
 };
 use arc_swap::ArcSwap;
@@ -81,6 +82,10 @@ impl Carrier {
                 format!("; known: {known}")
             }));
         };
+        let is_ours = matches!(route.server, Server::Stdio(_));
+        if self.checks_host && is_ours && !gate::admits_origin(request.headers(), &routes) {
+            return Err(Refusal::foreign_origin());
+        }
         let target = self.upstream_target(route, rest);
         let target = Uri::try_from(target).map_err(|_| Refusal::bad_target())?;
         Ok((Arc::clone(route), target))
@@ -111,18 +116,16 @@ impl Carrier {
         let upload_end = limits.upload_end();
         // A client that waits for `100 Continue` must not be invited to upload into nothing.
         let invited = !parts.headers.contains_key(header::EXPECT);
-        let body = Upload::new(RequestBody::new(body, tap), upload_end.clone(), invited);
-        let place = match enter(route, &parts.method) {
+        let body = Upload::new(RequestBody::new(body, tap.clone()), upload_end.clone(), invited);
+        let place = match enter(route, &parts) {
             Ok(place) => place,
             Err(failure) => return refuse(&failure, owner, invited.then_some(body)).await,
         };
         let treatment = Treatment::of(&parts, path_and_query(&target), route, self.speaks_tls);
         prepare_parts(&mut parts, target, route, treatment.needs_plain());
         let request = Request::from_parts(parts, body);
-        match self.send(route, request, &limits, upload_end).await {
-            Sent::Answered(response, lease) => {
-                treatment.apply(response, lease, owner, route, (limits.deadline(), place))
-            }
+        match self.send(route, request, &limits, upload_end, &tap).await {
+            Sent::Answered(response) => treatment.apply(response, owner, route, (limits.deadline(), place)),
             // Without an ending of its own the exchange ends as one whose client has left.
             Sent::Broken(failure) if failure.code == upstream::UPLOAD_BROKEN => {
                 Refusal::of_failure(&failure).into_response()
@@ -140,22 +143,36 @@ impl Carrier {
         request: Request<Upload>,
         limits: &TimeLimits,
         upload_end: Option<UploadEnd>,
-    ) -> Sent {
-        let Server::Http { connector, .. } = &route.server;
+        tap: &Tap,
+    ) -> Sent<Response<Source>> {
+        let connector = match &route.server {
+            Server::Http { connector, .. } => connector,
+            // Rarer, and large.
+            Server::Stdio(server) => {
+                return Box::pin(async {
+                    tokio::select! {
+                        biased;
+                        sent = server.carry(request, tap) => sent,
+                        failure = limits.run_out(upload_end) => Sent::Broken(failure),
+                    }
+                })
+                .await;
+            }
+        };
         let sent = upstream::send(connector, &self.pool, &self.tasks, request);
         if !limits.apply_to_head() {
-            return sent.await;
+            return sent.await.map(Source::of_answer);
         }
         // Dropping what is under way closes the upstream's connection.
         tokio::select! {
             biased;
-            sent = Box::pin(sent) => sent,
+            sent = Box::pin(sent) => sent.map(Source::of_answer),
             failure = limits.run_out(upload_end) => Sent::Broken(failure),
         }
     }
 
     fn observe(&self, route: &Route, target: &Uri, parts: &Parts, caller: &Caller) -> (Tap, TapOwner) {
-        let exchange = route.instance.begin(&Head {
+        let mut exchange = route.instance.begin(&Head {
             method: &parts.method,
             target: path_and_query(target),
             headers: &parts.headers,
@@ -164,8 +181,15 @@ impl Carrier {
             entropy: fastrand::u128(..),
             client_ip: caller.client_ip.clone(),
         });
-        let kind = if parts.method == Method::GET { Kind::Stream } else { Kind::Exchange };
+        let kind = if is_stream(parts) { Kind::Stream } else { Kind::Exchange };
+        let is_metered = route.meter.tree().is_some() || matches!(route.server, Server::Stdio(_));
+        if is_metered {
+            exchange.watch_opened();
+        }
         let tap = Tap::new(exchange, self.clock, self.journal.clone());
+        if let Some(processes) = route.meter.tree() {
+            tap.meter(Arc::clone(processes));
+        }
         let owner = TapOwner::new(tap.clone(), self.stopping.clone(), self.activity.begin(kind));
         (tap, owner)
     }
@@ -175,11 +199,10 @@ fn path_and_query(target: &Uri) -> &str {
     target.path_and_query().map_or("/", |target| target.as_str())
 }
 
-/// Room for an exchange in its route. A `GET` needs none: as a stream it may last for ever, and would take the room
-/// of calls.
-fn enter(route: &Route, method: &Method) -> Result<Option<Place>, Failure> {
+/// Room for an exchange in its route. A stream needs none: it may last for ever, and would take the room of calls.
+fn enter(route: &Route, parts: &Parts) -> Result<Option<Place>, Failure> {
     match route.config.max_exchanges {
-        Some(limit) if method != Method::GET => {
+        Some(limit) if !is_stream(parts) => {
             route.occupancy.enter(limit).map(Some).ok_or_else(|| upstream::no_room(limit))
         }
         _ => Ok(None),
@@ -192,8 +215,11 @@ fn prepare_parts(parts: &mut Parts, target: Uri, route: &Route, needs_plain: boo
     parts.uri = target;
     parts.version = Version::HTTP_11;
     // A preserved host is the one that was checked: the target's, where that names one (HTTP/2 has no other).
-    let Server::Http { host, .. } = &route.server;
-    headers::prepare_request(&mut parts.headers, host.as_ref().or(authority.as_ref()));
+    let host = match &route.server {
+        Server::Http { host, .. } => host.as_ref(),
+        Server::Stdio(_) => None,
+    };
+    headers::prepare_request(&mut parts.headers, host.or(authority.as_ref()));
     if needs_plain && parts.headers.contains_key(header::ACCEPT_ENCODING) {
         // What is inside gzip could not be changed.
         parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));

@@ -2,7 +2,8 @@
 //!
 //! `Host` is rewritten for the upstream, so the upstream's own check against DNS rebinding cannot see it any
 //! more. A listener on loopback therefore makes the check itself: only loopback names, the routes' own hosts
-//! and `proxy.public_hosts` pass (WIRE.md 3.1). `Origin` is left to the upstream.
+//! and `proxy.public_hosts` pass (WIRE.md 3.1). `Origin` is left to the upstream, unless that is a program: then we are the
+//! HTTP server, and check it.
 
 use crate::router::Routes;
 use http::{HeaderMap, Uri, header};
@@ -35,6 +36,15 @@ fn strip_port(authority: &str) -> &str {
 /// from a browser and passes.
 pub(crate) fn admits(host: Option<&str>, routes: &Routes) -> bool {
     host.is_none_or(|host| is_loopback_name(host) || routes.serves_host(host))
+}
+
+/// Whether a page of this origin may speak to a server whose HTTP server we are: on loopback, a page from there or from
+/// a name of ours (2025-06-18, basic/transports, "Security Warning"). What is no page has no origin.
+pub(crate) fn admits_origin(headers: &HeaderMap, routes: &Routes) -> bool {
+    headers.get_all(header::ORIGIN).iter().all(|origin| {
+        let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+        authority.is_some_and(|(_, authority)| admits(Some(strip_port(authority)), routes))
+    })
 }
 
 /// `localhost`, names below it, and the loopback addresses.

@@ -1,6 +1,8 @@
 //! What Prometheus is told. Counting happens on the journal's writer thread, once per record, so that the
 //! request path pays nothing for it; everything else is read when it is asked for.
 
+mod servers;
+
 use crate::{
     lag::Lag,
     lifecycle::{Activity, Kind},
@@ -180,7 +182,11 @@ impl Exposition {
         );
         let set_aside = self.journal.set_aside_files();
         show_count(&mut registry, "log_set_aside_files", "Damaged files that were put aside", set_aside);
-        show_instances(&mut registry, &self.routes.load());
+        let help = "Samples of processes that will never be stored";
+        show_count(&mut registry, "lost_process_samples", help, self.journal.lost_samples());
+        let routes = self.routes.load();
+        servers::show_traffic(&mut registry, &routes);
+        servers::show_processes(&mut registry, &routes);
         registry
     }
 }
@@ -214,25 +220,6 @@ fn show_totals(registry: &mut Registry, accounts: &Accounts) {
         lost.get_or_create(&ReasonLabels { reason: reason.as_str() }).inc_by(accounts.lost(reason));
     }
     registry.register("log_lost", "Calls that will never be stored", lost);
-}
-
-/// What each server's traffic has shown beside the calls. A server that is configured anew counts from 0.
-fn show_instances(registry: &mut Registry, routes: &Routes) {
-    let conversations = Family::<ServerLabels, Gauge>::default();
-    let [orphans, redelivered, forgotten] = [(); 3].map(|()| Family::<ServerLabels, Counter>::default());
-    for instance in routes.instances() {
-        let labels = ServerLabels { server: Arc::clone(&instance.identity().instance_id) };
-        conversations.get_or_create(&labels).inc_by(signed(instance.conversations() as u64));
-        orphans.get_or_create(&labels).inc_by(instance.orphans());
-        redelivered.get_or_create(&labels).inc_by(instance.redelivered());
-        forgotten.get_or_create(&labels).inc_by(instance.forgotten_tasks());
-    }
-    registry.register("conversations", "Sessions and legacy streams that are remembered", conversations);
-    let help =
-        "Answers on a shared stream to nothing that was asked through here: somebody goes past the proxy";
-    registry.register("orphan_answers", help, orphans);
-    registry.register("redelivered_answers", "Answers that came again on a resumed stream", redelivered);
-    registry.register("forgotten_tasks", "Tasks whose end was not seen", forgotten);
 }
 
 /// A counter that was read just now.

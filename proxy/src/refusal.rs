@@ -39,6 +39,15 @@ impl Refusal {
         }
     }
 
+    pub(crate) fn foreign_origin() -> Self {
+        Self {
+            status: StatusCode::FORBIDDEN,
+            error: "http_request_denied",
+            text: "mcpmeter: pages of this Origin are not served here; name its host in proxy.public_hosts to allow it"
+                .to_owned(),
+        }
+    }
+
     pub(crate) fn bad_target() -> Self {
         Self {
             status: StatusCode::BAD_REQUEST,
@@ -59,6 +68,7 @@ impl Refusal {
     /// The answer in place of an upstream's that failed before its head, or was not asked.
     pub(crate) fn of_failure(failure: &Failure) -> Self {
         let status = match failure.status {
+            _ if failure.http_status == Some(503) => StatusCode::SERVICE_UNAVAILABLE,
             Status::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Status::Limited => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_GATEWAY,
@@ -73,6 +83,21 @@ impl Refusal {
             ("max_exchanges", _) => {
                 ("connection_limit_reached", "too many requests to this server at a time")
             }
+            ("spawn_failed", _) => ("destination_unavailable", "the server could not be started"),
+            ("process_exited", _) => ("connection_terminated", "the server's process has ended"),
+            ("start_timeout", _) => ("http_response_timeout", "the server has not begun to answer in time"),
+            ("max_processes" | "max_sessions", _) => {
+                ("connection_limit_reached", "too many clients of this server at a time")
+            }
+            ("restarting", _) => {
+                ("destination_unavailable", "the server keeps ending and is not started now")
+            }
+            ("stopping", _) => ("destination_unavailable", "the server is being stopped"),
+            ("message_too_long", _) => {
+                ("http_response_body_size", "the server sent a message that is too long")
+            }
+            ("memory_limit", _) => ("connection_terminated", "the server took too much memory"),
+            ("not_reading", _) => ("connection_terminated", "the server does not read its requests"),
             ("invalid_response", _) => ("http_protocol_error", "the server's answer cannot be forwarded"),
             ("connect_refused", _) => ("connection_refused", "the server refused the connection"),
             ("dns_error", _) => ("dns_error", "the server's name cannot be resolved"),

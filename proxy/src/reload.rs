@@ -1,9 +1,12 @@
 //! A changed configuration, taken over while traffic goes on: on SIGHUP, or when the file has changed. It is
 //! checked first; an invalid one changes nothing and says why.
 
-use crate::{router::Routes, tls::Certificate};
+use crate::{
+    router::{Routes, Servers},
+    tls::Certificate,
+};
 use arc_swap::ArcSwap;
-use mcpmeter_config::{ClientIp, Config, Flag};
+use mcpmeter_config::{ClientIp, Config, Flag, Source};
 use std::{
     path::PathBuf,
     sync::Arc,
@@ -19,6 +22,8 @@ pub(crate) const LOOK: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ConfigOrigin {
     pub(crate) file: PathBuf,
+    /// What a file would say, where the command line says it all.
+    pub(crate) text: Option<String>,
     /// The command line's settings: the flag, the key it sets, the value.
     pub(crate) flags: Vec<(&'static str, &'static str, String)>,
     /// The file's state before it was first read: a change since then is one that has to be taken over.
@@ -29,7 +34,13 @@ impl ConfigOrigin {
     /// Reads it, or says everything that is wrong with it.
     pub(crate) fn load(&self) -> Result<Config, mcpmeter_config::Problems> {
         let flags: Vec<_> = self.flags.iter().map(|(name, key, value)| Flag { name, key, value }).collect();
-        mcpmeter_config::load_file(&self.file, &mcpmeter_config::process_environment(), &flags)
+        let environment = mcpmeter_config::process_environment();
+        match &self.text {
+            Some(text) => {
+                mcpmeter_config::load(&Source { path: None, text, environment: &environment, flags: &flags })
+            }
+            None => mcpmeter_config::load_file(&self.file, &environment, &flags),
+        }
     }
 }
 
@@ -40,6 +51,7 @@ pub(crate) struct Reloader {
     pub(crate) routes: Arc<ArcSwap<Routes>>,
     pub(crate) client_ip: Arc<ArcSwap<ClientIp>>,
     pub(crate) certificate: Option<Certificate>,
+    pub(crate) servers: Servers,
     pub(crate) seen: Option<Stamp>,
 }
 
@@ -76,7 +88,7 @@ impl Reloader {
                 );
             }
         };
-        let routes = match Routes::build(&config, &self.routes.load()) {
+        let routes = match Routes::build(&config, &self.routes.load(), &self.servers) {
             Ok(routes) => routes,
             Err(problem) => return error!(%problem, "the configuration was not changed"),
         };

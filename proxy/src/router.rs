@@ -4,6 +4,8 @@
 use crate::{
     auth,
     occupancy::Occupancy,
+    process_meter::{Meter, Meters, Use},
+    stdio,
     upstream::{Connector, HeadLimits, client_tls},
 };
 use http::{HeaderValue, Uri, uri::PathAndQuery};
@@ -18,6 +20,8 @@ pub(crate) struct Route {
     /// What is observed of it, kept over reloads that leave the identity alone.
     pub(crate) instance: Arc<Instance>,
     pub(crate) server: Server,
+    /// What its calls cost, kept over reloads.
+    pub(crate) meter: Arc<Meter>,
     /// The exchanges at this moment, kept over reloads.
     pub(crate) occupancy: Arc<Occupancy>,
 }
@@ -30,6 +34,26 @@ pub(crate) enum Server {
         /// What `Host` says to it; absent if the client's is preserved.
         host: Option<HeaderValue>,
     },
+    /// A server that is a program.
+    Stdio(stdio::Server),
+}
+
+/// What all routes' servers have in common. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Servers {
+    /// Where programs run.
+    pub(crate) programs: stdio::Host,
+    /// What servers cost.
+    pub(crate) meters: Meters,
+}
+
+impl Servers {
+    fn meter_of(&self, route: &config::Route) -> Meter {
+        match &route.upstream {
+            config::Upstream::Http(url) => self.meters.of_http(url, route.process.as_ref()),
+            config::Upstream::Stdio(_) => self.meters.of_programs(),
+        }
+    }
 }
 
 /// A request's target as its route understands it. All parts are as they were written.
@@ -57,14 +81,14 @@ pub(crate) struct Routes {
 impl Routes {
     /// Builds the table. What an earlier table already has for the same route is taken over: its sessions
     /// and, if the way to the upstream is the same, its connections.
-    pub(crate) fn build(config: &config::Config, earlier: &Self) -> io::Result<Self> {
+    pub(crate) fn build(config: &config::Config, earlier: &Self, servers: &Servers) -> io::Result<Self> {
         let mut routes = Self { public_hosts: config.proxy.public_hosts.clone(), ..Self::default() };
         let heads = HeadLimits { fields: config.proxy.max_headers, bytes: config.proxy.max_header_bytes };
         for wanted in &config.routes {
             let known = earlier.find(wanted);
             let route = match known.filter(|known| known.config == *wanted) {
                 Some(same) => Arc::clone(same),
-                None => Arc::new(Route::build(wanted, known.map(Arc::as_ref), heads)?),
+                None => Arc::new(Route::build(wanted, known.map(Arc::as_ref), heads, servers)?),
             };
             match &wanted.host {
                 Some(host) => routes.by_host.insert(host.as_str().into(), route),
@@ -87,6 +111,21 @@ impl Routes {
     /// Everything that is observed: the routes' instances, and those that earlier routes left behind.
     pub(crate) fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
         self.all().map(|route| &route.instance).chain(&self.retired)
+    }
+
+    /// The meters of the routes with this instance.
+    pub(crate) fn meters_of<'a>(&'a self, instance: &'a Arc<Instance>) -> impl Iterator<Item = &'a Meter> {
+        let of_instance = move |route: &&Arc<Route>| Arc::ptr_eq(&route.instance, instance);
+        self.all().filter(of_instance).map(|route| &*route.meter)
+    }
+
+    /// What the servers of all routes have come to, as far as it is known, by instance. Servers that several routes
+    /// lead to are told for each.
+    pub(crate) fn uses(&self) -> Vec<(Arc<str>, Use)> {
+        let used = |route: &Arc<Route>| {
+            Some((Arc::clone(&route.instance.identity().instance_id), route.meter.so_far()?))
+        };
+        self.all().filter_map(used).collect()
     }
 
     fn find(&self, wanted: &config::Route) -> Option<&Arc<Route>> {
@@ -159,7 +198,12 @@ impl Server {
 }
 
 impl Route {
-    fn build(wanted: &config::Route, known: Option<&Self>, heads: HeadLimits) -> io::Result<Self> {
+    fn build(
+        wanted: &config::Route,
+        known: Option<&Self>,
+        heads: HeadLimits,
+        servers: &Servers,
+    ) -> io::Result<Self> {
         let identity = Identity {
             instance_id: wanted.instance_id.as_str().into(),
             user_id: wanted.user_id.as_deref().map(Into::into),
@@ -169,7 +213,8 @@ impl Route {
             config::Upstream::Http(url) => {
                 (format!("{}://{}", url.scheme.as_str(), url.authority), url.base_path.clone())
             }
-            config::Upstream::Stdio(_) => return Err(io::Error::other("stdio servers are not served yet")),
+            // Where its `endpoint` event is resolved; nobody sees it.
+            config::Upstream::Stdio(_) => ("http://localhost".to_owned(), String::new()),
         };
         let mount = Mount {
             origin,
@@ -180,14 +225,23 @@ impl Route {
             known.filter(|known| *known.instance.identity() == identity && *known.instance.mount() == mount);
         let instance = match kept {
             Some(known) => Arc::clone(&known.instance),
+            None if wanted.upstream.as_http().is_none() => Arc::new(Instance::new_stdio(identity, mount)),
             None => Arc::new(Instance::new(identity, mount)),
         };
+        let kept = known.filter(|known| {
+            known.config.upstream == wanted.upstream && known.config.process == wanted.process
+        });
+        let meter = kept.map(|known| Arc::clone(&known.meter));
+        let meter = meter.unwrap_or_else(|| Arc::new(servers.meter_of(wanted)));
         let server = match &wanted.upstream {
             config::Upstream::Http(url) => Server::http(wanted, url, heads)?,
-            config::Upstream::Stdio(_) => return Err(io::Error::other("stdio servers are not served yet")),
+            config::Upstream::Stdio(command) => {
+                Server::Stdio(stdio::Server::new(&wanted.name, command, &servers.programs, &meter))
+            }
         };
         Ok(Self {
             server,
+            meter,
             instance,
             occupancy: known.map(|known| Arc::clone(&known.occupancy)).unwrap_or_default(),
             config: wanted.clone(),
@@ -242,7 +296,7 @@ mod tests {
     fn routes(toml: &str) -> Routes {
         let source = config::Source { text: toml, ..config::Source::default() };
         let config = config::load(&source).expect("valid");
-        Routes::build(&config, &Routes::default()).expect("buildable")
+        Routes::build(&config, &Routes::default(), &Servers::default()).expect("buildable")
     }
 
     fn target_of(routes: &Routes, host: Option<&str>, uri: &'static str) -> Option<String> {
@@ -323,7 +377,7 @@ mod tests {
     }
 
     fn connector_of(route: &Route) -> impl PartialEq + std::fmt::Debug + use<> {
-        let Server::Http { connector, .. } = &route.server;
+        let Server::Http { connector, .. } = &route.server else { panic!("a server with a URL") };
         connector.id()
     }
 
@@ -333,7 +387,7 @@ mod tests {
         let before = routes(text);
         let reload = |text: &str| {
             let config = config::load(&config::Source { text, ..config::Source::default() }).expect("valid");
-            Routes::build(&config, &before).expect("buildable")
+            Routes::build(&config, &before, &Servers::default()).expect("buildable")
         };
         let find = |routes: &Routes| Arc::clone(&routes.by_prefix["a"]);
         assert!(Arc::ptr_eq(&find(&before), &find(&reload(text))));
@@ -351,7 +405,7 @@ mod tests {
         let reload = |earlier: &Routes| {
             let config =
                 config::load(&config::Source { text: renamed, ..config::Source::default() }).expect("valid");
-            Routes::build(&config, earlier).expect("buildable")
+            Routes::build(&config, earlier, &Servers::default()).expect("buildable")
         };
         let after = reload(&before);
         assert!(after.instances().any(|instance| Arc::ptr_eq(instance, &held)));

@@ -3,19 +3,23 @@
 use crate::{
     clock::Clock,
     lifecycle::Stopping,
+    process_meter::Use,
     reload::{self, ConfigOrigin, Reloader},
-    router::Routes,
+    router::{Routes, Servers},
     signal::{Signal, Signals},
     tls::Certificate,
 };
 use arc_swap::ArcSwap;
 use mcpmeter_config::{ClientIp, Config};
-use mcpmeter_journal::Journal;
+use mcpmeter_journal::{Journal, ProcessSample};
 use mcpmeter_observer::{CallRecord, Instance, Tick};
 use std::{sync::Arc, time::Duration};
 
 /// How often calls are looked for whose time has run out.
 const EXPIRY: Duration = Duration::from_secs(1);
+
+/// How often it is written down what the servers' processes use.
+const SAMPLES: Duration = Duration::from_secs(60);
 
 /// What several parts share while the proxy runs.
 pub(crate) struct Running {
@@ -25,6 +29,8 @@ pub(crate) struct Running {
     pub(crate) stopping: Stopping,
     pub(crate) certificate: Option<Certificate>,
     pub(crate) client_ip: Arc<ArcSwap<ClientIp>>,
+    /// What all servers have in common.
+    pub(crate) servers: Servers,
 }
 
 impl Running {
@@ -35,6 +41,7 @@ impl Running {
             current,
             routes: Arc::clone(&self.routes),
             client_ip: Arc::clone(&self.client_ip),
+            servers: self.servers.clone(),
             certificate: self.certificate.clone(),
         }
     }
@@ -44,6 +51,7 @@ impl Running {
     pub(crate) async fn tend(&self, signals: &mut Signals, reloader: &mut Reloader) {
         let mut expiry = tokio::time::interval(EXPIRY);
         let mut look = tokio::time::interval(reload::LOOK);
+        let mut samples = tokio::time::interval(SAMPLES);
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
@@ -52,8 +60,25 @@ impl Running {
                 },
                 _ = look.tick() => reloader.reload_if_changed(),
                 _ = expiry.tick() => self.end_expired_calls(),
+                _ = samples.tick() => self.take_samples(),
             }
         }
+    }
+
+    /// What the servers' processes have come to, for the books.
+    pub(crate) fn take_samples(&self) {
+        let at = self.clock.timestamp();
+        let sample = |(instance_id, used): (Arc<str>, Use)| ProcessSample {
+            instance_id: instance_id.to_string(),
+            at,
+            cpu_seconds_total: used.cpu.as_secs_f64(),
+            resident_bytes: used.resident_bytes,
+            processes: used.processes,
+            restarts: used.restarts,
+            uptime_seconds: used.uptime.as_secs_f64(),
+            unattributed_cpu_seconds: used.unattributed_cpu.as_secs_f64(),
+        };
+        self.journal.sample(self.routes.load().uses().into_iter().map(sample).collect());
     }
 
     fn end_expired_calls(&self) {
@@ -66,8 +91,13 @@ impl Running {
     }
 
     fn accept_from_all(&self, take: impl Fn(&Instance, Tick) -> Vec<Box<CallRecord>>) {
-        for instance in self.routes.load().instances() {
-            take(instance, self.clock.tick()).into_iter().for_each(|record| self.journal.accept(record));
+        let routes = self.routes.load();
+        for instance in routes.instances() {
+            for record in take(instance, self.clock.tick()) {
+                // Which process worked on it, nobody knows any more.
+                routes.meters_of(instance).for_each(|meter| meter.forget(record.id));
+                self.journal.accept(record);
+            }
         }
     }
 

@@ -8,7 +8,8 @@ use crate::{
     auth::BodyPatch,
     clock::Clock,
     lifecycle::{Ongoing, Stopping},
-    upstream::Lease,
+    process_meter::Tree,
+    source::Source,
 };
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -17,7 +18,7 @@ use mcpmeter_journal::{Journal, LossReason};
 use mcpmeter_observer::{Exchange, Failure, Tick};
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     task::{Context, Poll},
 };
 
@@ -32,21 +33,39 @@ struct Shared {
     exchange: Mutex<Exchange>,
     clock: Clock,
     journal: Journal,
+    /// The processes that work on the exchange's calls, once they are known.
+    meter: OnceLock<Arc<Tree>>,
 }
 
 impl Tap {
     pub(crate) fn new(exchange: Exchange, clock: Clock, journal: Journal) -> Self {
-        Self { shared: Arc::new(Shared { exchange: Mutex::new(exchange), clock, journal }) }
+        let meter = OnceLock::new();
+        Self { shared: Arc::new(Shared { exchange: Mutex::new(exchange), clock, journal, meter }) }
+    }
+
+    /// From now on, these processes work on the exchange's calls. The observer has to have been told to watch them.
+    pub(crate) fn meter(&self, processes: Arc<Tree>) {
+        let _ = self.shared.meter.set(processes);
+        self.tell(|_, _| {});
     }
 
     /// Tells the observer something, and the journal what came of it.
     pub(crate) fn tell(&self, what: impl FnOnce(&mut Exchange, Tick)) {
-        let Shared { exchange, clock, journal } = &*self.shared;
+        let Shared { exchange, clock, journal, meter } = &*self.shared;
         let mut exchange = exchange.lock().unwrap_or_else(PoisonError::into_inner);
         what(&mut exchange, clock.tick());
+        let meter = meter.get();
+        if let Some(meter) = meter {
+            while let Some(call) = exchange.poll_opened() {
+                meter.begin(call);
+            }
+        }
         if exchange.has_finished() {
             let handed_on = clock.tick();
-            while let Some(record) = exchange.poll_finished(handed_on) {
+            while let Some(mut record) = exchange.poll_finished(handed_on) {
+                if let Some(meter) = meter {
+                    meter.end(&mut record);
+                }
                 journal.accept(record);
             }
             journal.lose(LossReason::BatchTooLarge, exchange.poll_unrecorded());
@@ -161,21 +180,24 @@ impl Body for RequestBody {
     }
 }
 
+/// The answer broke off; the observer knows how.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer broke off")]
+pub(crate) struct AnswerBroke;
+
 /// A response's body on its way to the client.
 pub(crate) struct ResponseBody {
-    inner: Incoming,
+    source: Source,
     owner: TapOwner,
     patch: Option<Box<BodyPatch>>,
     /// They came while the patch still held something back.
     trailers: Option<Box<Frame<Bytes>>>,
-    /// Given back when the body has ended; dropped, and the connection with it, if it never does.
-    lease: Option<Lease>,
 }
 
 impl ResponseBody {
-    pub(crate) fn new(inner: Incoming, owner: TapOwner, patch: Option<Box<BodyPatch>>, lease: Lease) -> Self {
-        let mut body = Self { inner, owner, patch, trailers: None, lease: Some(lease) };
-        if body.inner.is_end_stream() {
+    pub(crate) fn new(source: Source, owner: TapOwner, patch: Option<Box<BodyPatch>>) -> Self {
+        let mut body = Self { source, owner, patch, trailers: None };
+        if body.source.is_end_stream() {
             body.end();
         }
         body
@@ -183,19 +205,13 @@ impl ResponseBody {
 
     fn end(&mut self) {
         self.owner.end();
-        if let Some(lease) = self.lease.take() {
-            lease.give_back();
-        }
-    }
-
-    fn fail(&mut self, error: &hyper::Error) {
-        self.cut(&crate::upstream::failure_mid_body(error));
+        self.source.give_back();
     }
 
     /// The answer ends here, whatever was still to come; it must not look complete.
     pub(crate) fn cut(&mut self, failure: &Failure) {
         self.owner.fail(failure);
-        self.lease = None;
+        self.source.forsake();
     }
 
     /// What the patch still holds back at the end of the data.
@@ -206,7 +222,7 @@ impl ResponseBody {
     /// Shows a frame to the observer; gives what goes on.
     fn take_data(&mut self, data: Bytes) -> Bytes {
         // hyper does not ask again behind the last byte of a body of known length.
-        self.owner.read(&data, self.inner.is_end_stream());
+        self.owner.read(&data, self.source.is_end_stream());
         match &mut self.patch {
             Some(patch) => patch.patch(data),
             None => data,
@@ -216,22 +232,22 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = AnswerBroke;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerBroke>>> {
         let this = self.get_mut();
         if let Some(trailers) = this.trailers.take() {
             return Poll::Ready(Some(Ok(*trailers)));
         }
         loop {
-            let frame = match std::task::ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
+            let frame = match std::task::ready!(this.source.poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
-                Some(Err(error)) => {
-                    this.fail(&error);
-                    return Poll::Ready(Some(Err(error)));
+                Some(Err(failure)) => {
+                    this.cut(&failure);
+                    return Poll::Ready(Some(Err(AnswerBroke)));
                 }
                 None => {
                     this.end();
@@ -248,7 +264,7 @@ impl Body for ResponseBody {
                     None => trailers,
                 },
             };
-            if this.inner.is_end_stream() {
+            if this.source.is_end_stream() {
                 this.end();
             }
             if frame.data_ref().is_none_or(|data| !data.is_empty()) {
@@ -258,10 +274,10 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.patch.is_none() && self.inner.is_end_stream()
+        self.patch.is_none() && self.source.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.patch.is_some() { SizeHint::default() } else { self.inner.size_hint() }
+        if self.patch.is_some() { SizeHint::default() } else { self.source.size_hint() }
     }
 }

@@ -1,12 +1,14 @@
 //! What the program says about itself, on stderr: text on a terminal, JSON otherwise. Never a body, a header's
 //! value or a token.
 
+use crate::cli::Bar;
 use mcpmeter_config::{Log, LogFormat};
 use std::io::{IsTerminal, stderr};
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging. `RUST_LOG` wins over `log.level`.
-pub(crate) fn start(log: &Log) {
+/// Starts logging, beside a line that stays at the bottom of the terminal. `RUST_LOG` wins over `log.level`.
+pub(crate) fn start(log: &Log, bar: &Bar) {
+    let bar = bar.clone();
     let filter =
         EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(&log.level)).unwrap_or_default();
     let terminal = stderr().is_terminal();
@@ -16,7 +18,8 @@ pub(crate) fn start(log: &Log) {
         LogFormat::Json => false,
     };
     let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(colour);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || bar.clone()).with_ansi(colour);
     if text {
         builder.with_target(false).init();
     } else {

@@ -93,7 +93,7 @@ fn total(limit_ms: Option<u64>, code: &'static str) -> Option<Total> {
 
 /// A `GET` waits for what the server may say of itself, and `subscriptions/listen` (2026-07-28) is its successor.
 /// The header is required there; the body need not be read for it.
-fn is_stream(parts: &Parts) -> bool {
+pub(crate) fn is_stream(parts: &Parts) -> bool {
     parts.method == Method::GET
         || parts.headers.get(MCP_METHOD).is_some_and(|method| method == "subscriptions/listen")
 }

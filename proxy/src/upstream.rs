@@ -10,7 +10,7 @@ mod socket;
 mod upload;
 
 pub(crate) use connect::{Connector, HeadLimits, client_tls, set_options};
-pub(crate) use failure::{UPLOAD_BROKEN, failure_mid_body, late, no_room};
+pub(crate) use failure::{UPLOAD_BROKEN, failure_mid_body, late, no_room, upload_broken};
 pub(crate) use pool::{Lease, Pool};
 pub(crate) use upload::{Upload, UploadEnd};
 
@@ -26,13 +26,27 @@ struct Link {
 }
 
 /// What became of a request that was to be sent.
-pub(crate) enum Sent {
-    /// The head of the answer, and the connection to give back behind it.
-    Answered(Response<Incoming>, Lease),
+pub(crate) enum Sent<A> {
+    /// The answer, as far as it has come: its head, and where its body comes from.
+    Answered(A),
     /// No byte of the request was written; its body can still be read.
     Unsent(Failure, Box<Request<Upload>>),
     /// The connection broke after something was written.
     Broken(Failure),
+}
+
+/// What an upstream answers: the head, the body as it comes, and the connection to give back behind it.
+pub(crate) type Answer = (Response<Incoming>, Lease);
+
+impl<A> Sent<A> {
+    /// The same with another form of the answer.
+    pub(crate) fn map<B>(self, form: impl FnOnce(A) -> B) -> Sent<B> {
+        match self {
+            Self::Answered(answer) => Sent::Answered(form(answer)),
+            Self::Unsent(failure, request) => Sent::Unsent(failure, request),
+            Self::Broken(failure) => Sent::Broken(failure),
+        }
+    }
 }
 
 /// Sends a request over a kept connection or a new one.
@@ -41,7 +55,7 @@ pub(crate) async fn send(
     pool: &Pool,
     tasks: &Tasks,
     request: Request<Upload>,
-) -> Sent {
+) -> Sent<Answer> {
     let mut request = request;
     if let Some(link) = pool.take(connector.id()) {
         match send_on(link, connector, pool, request).await {
@@ -65,7 +79,12 @@ async fn connect(connector: &Connector, tasks: &Tasks, body: &mut Upload) -> Res
     }
 }
 
-async fn send_on(mut link: Link, connector: &Connector, pool: &Pool, request: Request<Upload>) -> Sent {
+async fn send_on(
+    mut link: Link,
+    connector: &Connector,
+    pool: &Pool,
+    request: Request<Upload>,
+) -> Sent<Answer> {
     match link.sender.try_send_request(request).await {
         // Nobody asked for another protocol, because `Upgrade` ends here; what follows would not be HTTP.
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -74,7 +93,7 @@ async fn send_on(mut link: Link, connector: &Connector, pool: &Pool, request: Re
         Ok(response) if headers::has_unknown_coding(response.headers()) => {
             Sent::Broken(failure::invalid("the transfer coding was not asked for"))
         }
-        Ok(response) => Sent::Answered(response, pool.lease(connector.id(), link)),
+        Ok(response) => Sent::Answered((response, pool.lease(connector.id(), link))),
         Err(mut error) => {
             let request = error.take_message();
             let failure = failure::before_head(&error.into_error());

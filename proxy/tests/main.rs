@@ -29,12 +29,22 @@ mod peers_rmcp;
 mod peers_typescript;
 mod peers_under_load;
 mod probes;
+mod process_meter;
 mod redirects;
 mod reloading;
+mod stdio_cases;
+mod stdio_command;
+mod stdio_programs;
+mod stdio_protocol;
+mod stdio_real_servers;
+mod stdio_shared;
+mod stdio_talking;
+mod stdio_url;
 mod stopping;
 mod stores;
 mod streaming;
 mod support;
+mod undertaker;
 mod watching;
 
 // Both ends of the wire by hand, for the tests of bytes and endings.
@@ -42,8 +52,14 @@ mod watching;
 mod certificates;
 #[path = "support/message.rs"]
 mod message;
+#[path = "support/piped.rs"]
+mod piped;
+#[path = "support/program.rs"]
+mod program;
 #[path = "support/raw.rs"]
 mod raw;
+#[path = "support/scripted_http.rs"]
+mod scripted_http;
 #[path = "support/serving.rs"]
 mod serving;
 #[path = "support/spawned.rs"]

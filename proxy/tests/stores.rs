@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// What two proxies in a row cannot agree on: each makes its own ids (a span is part of one) and reads its own
 /// clock.
-const OF_THE_PROXY: [&str; 9] = [
+const OF_THE_PROXY: [&str; 13] = [
     "id",
     "created_at",
     "completed_at",
@@ -25,6 +25,11 @@ const OF_THE_PROXY: [&str; 9] = [
     "first_event_ms",
     "proxy_us",
     "span_id",
+    // Each of the two has a process of its own behind it.
+    "cpu_ms",
+    "cpu_shared",
+    "cpu_percent",
+    "memory_bytes",
 ];
 
 /// A proxy that stores in PostgreSQL.

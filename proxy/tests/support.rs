@@ -1,5 +1,7 @@
 //! What the tests share: the real program in a folder of its own, and the rows it has written.
 
+pub(crate) mod acting;
+pub(crate) mod caller;
 pub(crate) mod conversation;
 pub(crate) mod expected_row;
 pub(crate) mod obedient_server;

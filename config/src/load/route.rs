@@ -27,12 +27,18 @@ struct Taken {
     hosts: BTreeMap<String, Place>,
 }
 
-pub(super) fn read_routes(root: &mut Section<'_, '_>, connect_timeout_ms: u64) -> Vec<Route> {
+pub(super) fn read_routes(
+    root: &mut Section<'_, '_>,
+    connect_timeout_ms: u64,
+    is_required: bool,
+) -> Vec<Route> {
     let tables = match root.read("route", Found::as_tables) {
         Reading::Valid(tables) if !tables.is_empty() => tables,
         Reading::Invalid => return Vec::new(),
         _ => {
-            root.report(describe_no_route());
+            if is_required {
+                root.report(describe_no_route());
+            }
             return Vec::new();
         }
     };

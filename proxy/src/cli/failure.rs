@@ -34,6 +34,16 @@ impl Failure {
         Self { code: 3, text: format!("error: {}", explain(what, error)) }
     }
 
+    /// Another program's exit code, handed on; there is nothing to say about it.
+    pub(crate) const fn exit(code: u8) -> Self {
+        Self { code, text: String::new() }
+    }
+
+    /// It could not be started, for a reason that has an exit code of its own.
+    pub(crate) fn with_code(code: u8, what: &str, error: &dyn Error) -> Self {
+        Self { code, text: format!("error: {}", explain(what, error)) }
+    }
+
     /// The command worked, and what it has printed is bad news.
     pub(crate) fn found(code: u8, text: &str) -> Self {
         Self { code, text: text.to_owned() }
@@ -41,7 +51,9 @@ impl Failure {
 
     /// Says it and gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("{text}", text = self.text);
+        if !self.text.is_empty() {
+            eprintln!("{text}", text = self.text);
+        }
         ExitCode::from(self.code)
     }
 }

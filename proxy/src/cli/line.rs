@@ -73,7 +73,7 @@ fn local_time(rfc3339: &str) -> String {
     }
 }
 
-fn human_duration(ms: f64) -> String {
+pub(crate) fn human_duration(ms: f64) -> String {
     match ms {
         ms if ms < 10.0 => format!("{ms:.1} ms"),
         ms if ms < 10_000.0 => format!("{ms:.0} ms"),

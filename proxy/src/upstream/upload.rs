@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 /// How much is read ahead. More waits with the client.
 const MAX_HELD: u64 = 64 << 10;
@@ -31,22 +31,40 @@ impl UploadEnd {
 pub(crate) struct Upload {
     held: VecDeque<Result<Frame<Bytes>, hyper::Error>>,
     held_bytes: u64,
-    body: RequestBody,
+    /// Absent where all of it was held from the beginning.
+    body: Option<RequestBody>,
     is_over: bool,
     end: Option<UploadEnd>,
     /// Not if the client waits for `100 Continue`: reading would invite it before there is anybody to upload to.
     reads_ahead: bool,
+    /// Told when a body that was there already has been taken, or never will be.
+    taken: Option<oneshot::Sender<()>>,
 }
 
 impl Upload {
     pub(crate) fn new(body: RequestBody, end: Option<UploadEnd>, reads_ahead: bool) -> Self {
         let is_over = body.is_end_stream();
-        let mut upload =
-            Self { held: VecDeque::new(), held_bytes: 0, body, is_over: false, end, reads_ahead };
+        let mut upload = Self {
+            held: VecDeque::new(),
+            held_bytes: 0,
+            body: Some(body),
+            is_over: false,
+            end,
+            reads_ahead,
+            taken: None,
+        };
         if is_over {
             upload.note_end();
         }
         upload
+    }
+
+    /// A body that is there already. `taken` is told when the connection takes it: from then on what is sent on another one
+    /// comes later.
+    pub(crate) fn of_bytes(bytes: Bytes, taken: Option<oneshot::Sender<()>>) -> Self {
+        let held_bytes = bytes.len() as u64;
+        let held = (held_bytes > 0).then(|| Ok(Frame::data(bytes))).into_iter().collect();
+        Self { held, held_bytes, body: None, is_over: true, end: None, reads_ahead: false, taken }
     }
 
     fn note_end(&mut self) {
@@ -61,10 +79,9 @@ impl Upload {
         if self.is_over {
             return Poll::Ready(None);
         }
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if matches!(polled, Poll::Ready(None | Some(Err(_))))
-            || (polled.is_ready() && self.body.is_end_stream())
-        {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut *body).poll_frame(cx);
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) || (polled.is_ready() && body.is_end_stream()) {
             self.note_end();
         }
         polled
@@ -103,6 +120,8 @@ impl Body for Upload {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
         if let Some(held) = this.held.pop_front() {
+            // Nobody may be waiting for it.
+            this.taken.take().map(|taken| taken.send(()));
             this.held_bytes -=
                 held.as_ref().ok().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
             return Poll::Ready(Some(held));
@@ -111,11 +130,11 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.held.is_empty() && (self.is_over || self.body.is_end_stream())
+        self.held.is_empty() && (self.is_over || self.body.as_ref().is_none_or(Body::is_end_stream))
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = self.body.size_hint();
+        let rest = self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
         let mut hint = SizeHint::default();
         hint.set_lower(rest.lower() + self.held_bytes);
         if let Some(upper) = rest.upper() {

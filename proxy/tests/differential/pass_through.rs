@@ -73,10 +73,11 @@ async fn sse_every_split() {
 /// A row without what differs from one performance to the next; among it the bytes of the exchange so far when the
 /// answer was complete, because the last line feed of a CRLF comes behind that.
 fn unmeasured(row: &Value) -> Value {
-    let measured = ["id", "created_at", "completed_at", "duration_ms", "latency_bucket"];
+    let instants = ["id", "created_at", "completed_at", "duration_ms", "latency_bucket"];
+    let metered = ["cpu_ms", "cpu_shared", "cpu_percent", "memory_bytes"];
     let mut row = row.as_object().expect("columns").clone();
-    for column in measured.into_iter().chain(["ttfb_ms", "first_event_ms", "proxy_us", "http_response_bytes"])
-    {
+    let others = ["ttfb_ms", "first_event_ms", "proxy_us", "http_response_bytes"];
+    for column in instants.into_iter().chain(metered).chain(others) {
         row.remove(column);
     }
     row.into()

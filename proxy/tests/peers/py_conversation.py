@@ -1,14 +1,15 @@
 """What all clients in Python have in common: they hold one conversation and print one JSON object per step.
 
-    python CLIENT.py URL MODE [--conversation NAME|JSON] [--user-agent X] [--header 'K: V']...
+    python CLIENT.py URL MODE [--conversation NAME|JSON] [--user-agent X] [--header 'K: V']... [--whole]
 
 Conversations are in conversations.json; JSON is one of that shape. Exit code 0 only if every answer is one the
 conversation allows; a last line {"step":"failed","message":…} if there was no conversation or it broke off. When a server
-asks, a client samples "sampled", and agrees to every form.
+asks, a client samples "sampled", and agrees to every form. --whole prints everything that the server has said, with clients
+that keep it.
 
 A client gives `hold` a function that connects: it takes the arguments and the headers, and is an asynchronous context
 manager for an object with `protocol`, `server`, `list_tools()` (the names), and `call_tool(name, arguments, on_progress)`
-(what `answered` or `refused` make).
+(what `answered` or `refused` make). In `said` it may keep the last answer, whole.
 """
 
 import argparse
@@ -82,14 +83,18 @@ async def converse(args: argparse.Namespace, connect) -> list[str]:
     if args.user_agent:
         headers["User-Agent"] = args.user_agent
     complaints = []
+
+    def whole():
+        return {"whole": client.said} if args.whole else {}
+
     async with connect(args, headers) as client:
         say(step="connect", protocol=client.protocol, server=client.server)
         listed = await client.list_tools()
-        say(step="list", tools=listed)
+        say(step="list", tools=listed, **whole())
         complaints += [f"tools/list has no {tool}" for tool in wanted["tools"] if tool not in listed]
         for expected in wanted["calls"]:
             seen = await call(client, **expected)
-            say(**seen)
+            say(**seen, **whole())
             complaints.append(complaint(expected, seen))
     say(step="close")
     return [words for words in complaints if words]
@@ -102,6 +107,7 @@ def hold(connect, modes) -> int:
     parser.add_argument("--conversation", default="fixture")
     parser.add_argument("--user-agent")
     parser.add_argument("--header", action="append", default=[])
+    parser.add_argument("--whole", action="store_true")
     try:
         complaints = asyncio.run(converse(parser.parse_args(), connect))
     except Exception as error:

@@ -1,9 +1,10 @@
 """A server on the official Python SDK 2.x with the four tools of the conversation "fixture":
 
-    python py_server.py [--port N] [--transport streamable|sse] [--json] [--stateless]
+    python py_server.py [--port N] [--transport streamable|sse|stdio] [--json] [--stateless]
 
 streamable: path /mcp, every revision up to 2026-07-28; sse: path /sse, the transport of 2024-11-05. Prints
-{"port":N} when it listens, ends when its stdin closes, so that a test that dies never leaves it behind.
+{"port":N} when it listens, ends when its stdin closes, so that a test that dies never leaves it behind. stdio: a program
+that speaks MCP over its pipes, without a port.
 """
 
 import argparse
@@ -31,8 +32,11 @@ def app(args: argparse.Namespace):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--transport", choices=["streamable", "sse"], default="streamable")
+    parser.add_argument("--transport", choices=["streamable", "sse", "stdio"], default="streamable")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--stateless", action="store_true")
     args = parser.parse_args()
-    asyncio.run(serve(app(args), args.port))
+    if args.transport == "stdio":
+        server.run("stdio")
+    else:
+        asyncio.run(serve(app(args), args.port))

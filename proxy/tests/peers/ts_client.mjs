@@ -1,13 +1,14 @@
 // A client on the official TypeScript SDKs that holds one conversation and prints one JSON object per step:
 //
-//   node ts_client.mjs URL streamable|sse|remote|modern|auto [--conversation NAME|JSON] [--user-agent X] [--header 'K: V']...
+//   node ts_client.mjs URL streamable|sse|remote|modern|auto [--conversation NAME|JSON] [--user-agent X] [--header 'K: V']... [--whole]
 //
+// A JSON array instead of the URL is a command: the client runs it and speaks stdio to it, with the SDK that the mode means.
 // streamable, sse and remote use SDK 1.x (initialize; Streamable HTTP, the HTTP+SSE transport of 2024-11-05, or stdio to
 // mcp-remote, which speaks HTTP to the URL);
 // modern (2026-07-28 or nothing) and auto (probe, then fall back) use SDK 2.x. Conversations are in
 // conversations.json; JSON is one of that shape. Exit code 0 only if every answer is one the conversation allows;
 // a last line {"step":"failed","message":…} if there was no conversation or it broke off. When a
-// server asks, it samples "sampled", and agrees to every form.
+// server asks, it samples "sampled", and agrees to every form. --whole prints everything that the server has said.
 
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -21,15 +22,17 @@ const { values, positionals } = parseArgs({
         conversation: { type: 'string', default: 'fixture' },
         'user-agent': { type: 'string' },
         header: { type: 'string', multiple: true, default: [] },
+        whole: { type: 'boolean', default: false },
     },
 });
 const [url, mode] = positionals;
 if (!['streamable', 'sse', 'remote', 'modern', 'auto'].includes(mode)) {
-    console.error('usage: node ts_client.mjs URL streamable|sse|remote|modern|auto [--conversation NAME|JSON] [--user-agent X] [--header K:V]');
+    console.error('usage: node ts_client.mjs URL streamable|sse|remote|modern|auto [--conversation NAME|JSON] [--user-agent X] [--header K:V] [--whole]');
     process.exit(2);
 }
 
 const isV1 = !['modern', 'auto'].includes(mode);
+const command = url.startsWith('[') ? JSON.parse(url) : undefined;
 const say = (step) => console.log(JSON.stringify(step));
 
 function conversation(name) {
@@ -48,13 +51,14 @@ function headers() {
 async function connect() {
     const identity = { name: 'ts-peer', version: '1.0.0' };
     const options = { requestInit: { headers: headers() } };
-    const capabilities = { sampling: {}, elicitation: {}, roots: {} };
+    const capabilities = { sampling: {}, elicitation: { form: {}, url: {} }, roots: {} };
     if (!isV1) {
         const { Client, StreamableHTTPClientTransport } = await import('@modelcontextprotocol/client');
         const versionNegotiation = { mode: mode === 'auto' ? 'auto' : { pin: '2026-07-28' } };
         const client = new Client(identity, { capabilities, versionNegotiation });
         talkBack((method, answer) => client.setRequestHandler(method, answer));
-        await client.connect(new StreamableHTTPClientTransport(new URL(url), options));
+        const { StdioClientTransport } = await import('@modelcontextprotocol/client/stdio');
+        await client.connect(command ? new StdioClientTransport(program()) : new StreamableHTTPClientTransport(new URL(url), options));
         return { client, protocol: client.getNegotiatedProtocolVersion() };
     }
     const { Client } = await import('@modelcontextprotocol/sdk/client/index.js');
@@ -62,10 +66,14 @@ async function connect() {
     const client = new Client(identity, { capabilities });
     const schema = { sampling: 'CreateMessageRequestSchema', elicitation: 'ElicitRequestSchema', roots: 'ListRootsRequestSchema' };
     talkBack((method, answer) => client.setRequestHandler(schemas[schema[method.split('/')[0]]], answer));
-    const transport = await { sse: sseTransport, streamable: streamableTransport, remote: remoteTransport }[mode](options);
+    const kind = command ? programTransport : { sse: sseTransport, streamable: streamableTransport, remote: remoteTransport }[mode];
+    const transport = await kind(options);
     let protocol;
     const remember = transport.setProtocolVersion?.bind(transport);
-    transport.setProtocolVersion = (version) => remember?.((protocol = version));
+    transport.setProtocolVersion = (version) => {
+        protocol = version;
+        remember?.(version);
+    };
     await client.connect(transport);
     return { client, transport, protocol };
 }
@@ -76,9 +84,21 @@ function talkBack(on) {
     on('roots/list', () => ({ roots: [] }));
 }
 
-function filled({ properties }) {
+/** What a user who agrees to everything writes into a form; a page that is to be visited has none. */
+function filled(schema) {
     const ofType = { string: 'text', number: 5, integer: 5, boolean: true };
-    return Object.fromEntries(Object.entries(properties).map(([name, { type }]) => [name, ofType[type]]));
+    const ofFormat = { email: 'a@example.com', uri: 'https://example.com', date: '2026-07-28' };
+    const written = (field) => field.default ?? field.enum?.[0] ?? ofFormat[field.format] ?? ofType[field.type];
+    return schema && Object.fromEntries(Object.entries(schema.properties).map(([name, field]) => [name, written(field)]));
+}
+
+function program() {
+    return { command: command[0], args: command.slice(1), stderr: 'ignore' };
+}
+
+async function programTransport() {
+    const { StdioClientTransport } = await import('@modelcontextprotocol/sdk/client/stdio.js');
+    return new StdioClientTransport(program());
 }
 
 async function streamableTransport(options) {
@@ -112,8 +132,23 @@ async function callInParallel(client, { parallel, arguments: args, ...rest }) {
     return { ...seen[0], step: 'parallel', outcome: own ? seen[0].outcome : 'mixed_up', text: undefined, calls: parallel };
 }
 
-async function call(client, { tool, arguments: args, progress, characters, parallel }) {
+/** What the server has said, whole, where that is wanted. */
+const whole = (said) => (values.whole ? { whole: said } : {});
+
+/** As a task, which is asked for until it ends (2025-11-25). */
+async function callAsTask(client, request) {
+    const states = [];
+    for await (const message of client.experimental.tasks.callToolStream(request)) {
+        if (message.type === 'taskStatus') states.push(message.task.status);
+        if (message.type === 'error') return { step: 'task', tool: request.name, states, ...failure(message.error) };
+        if (message.type === 'result') return { step: 'task', tool: request.name, states: [...new Set(states)], outcome: 'ok', ...whole(message.result) };
+    }
+    return { step: 'task', tool: request.name, states, outcome: 'no_answer' };
+}
+
+async function call(client, { tool, arguments: args, progress, characters, parallel, task }) {
     if (parallel) return callInParallel(client, { tool, arguments: args, parallel });
+    if (task) return callAsTask(client, { name: tool, arguments: args });
     if (characters) args = { ...args, text: 'x'.repeat(characters) };
     let seen = 0;
     const options = progress ? { onprogress: () => seen++ } : {};
@@ -123,7 +158,7 @@ async function call(client, { tool, arguments: args, progress, characters, paral
         const result = await (isV1 ? client.callTool(request, undefined, options) : client.callTool(request, options));
         // With SDK 1.x `seen` may be one short: it drops progress that arrives together with the answer.
         const text = result.content.map((part) => part.text ?? '').join('');
-        return { step: 'call', tool, outcome: result.isError ? 'tool_error' : 'ok', text: spelt(text), progress: seen };
+        return { step: 'call', tool, outcome: result.isError ? 'tool_error' : 'ok', text: spelt(text), progress: seen, ...whole(result) };
     } catch (error) {
         return { step: 'call', tool, ...failure(error), progress: seen };
     }
@@ -148,9 +183,11 @@ function complaint(expected, seen) {
 async function converse() {
     const { tools, calls } = conversation(values.conversation);
     const { client, transport, protocol } = await connect();
-    say({ step: 'connect', protocol, server: client.getServerVersion()?.name });
-    const listed = (await client.listTools()).tools.map((tool) => tool.name);
-    say({ step: 'list', tools: listed });
+    const introduced = [client.getServerVersion(), client.getServerCapabilities(), client.getInstructions()];
+    say({ step: 'connect', protocol, server: introduced[0]?.name, ...whole(introduced) });
+    const list = await client.listTools();
+    const listed = list.tools.map((tool) => tool.name);
+    say({ step: 'list', tools: listed, ...whole(list) });
     const complaints = tools.filter((tool) => !listed.includes(tool)).map((tool) => `tools/list has no ${tool}`);
     for (const expected of calls) {
         const seen = await call(client, expected);

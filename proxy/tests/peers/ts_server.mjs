@@ -1,21 +1,27 @@
 // A server on the official TypeScript SDK 2.x with the four tools of the conversation "fixture":
 //
-//   node ts_server.mjs [--port N] [--modern-only] [--json]
+//   node ts_server.mjs [--port N] [--stdio] [--modern-only] [--json]
 //
 // Speaks 2026-07-28 and, statelessly, the revisions before it (not with --modern-only). Prints {"port":N} when it
-// listens, ends when its stdin closes. Path /mcp, loopback only.
+// listens, ends when its stdin closes. Path /mcp, loopback only. With --stdio there is no port: it is a program that speaks
+// MCP over its pipes, in the revision with which it is spoken to first.
 
 import { createServer } from 'node:http';
 import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { localhostHostValidation, toNodeHandler } from '@modelcontextprotocol/node';
 import { createMcpHandler, McpServer } from '@modelcontextprotocol/server';
+import { serveStdio } from '@modelcontextprotocol/server/stdio';
 import { z } from 'zod';
-import './stdin_lifeline.mjs';
 
 const STEP_MS = 20;
 const { values } = parseArgs({
-    options: { port: { type: 'string', default: '0' }, 'modern-only': { type: 'boolean' }, json: { type: 'boolean' } },
+    options: {
+        port: { type: 'string', default: '0' },
+        stdio: { type: 'boolean' },
+        'modern-only': { type: 'boolean' },
+        json: { type: 'boolean' },
+    },
 });
 
 const text = (words) => ({ content: [{ type: 'text', text: words }] });
@@ -37,11 +43,17 @@ function fourTools() {
     return server;
 }
 
-const handler = createMcpHandler(fourTools, {
-    legacy: values['modern-only'] ? 'reject' : 'stateless',
-    responseMode: values.json ? 'json' : 'auto',
-});
-const answer = toNodeHandler(handler);
-const validateHost = localhostHostValidation();
-const http = createServer((req, res) => validateHost(req, res) && answer(req, res));
-http.listen(Number(values.port), '127.0.0.1', () => console.log(JSON.stringify({ port: http.address().port })));
+async function serveHttp() {
+    await import('./stdin_lifeline.mjs');
+    const handler = createMcpHandler(fourTools, {
+        legacy: values['modern-only'] ? 'reject' : 'stateless',
+        responseMode: values.json ? 'json' : 'auto',
+    });
+    const answer = toNodeHandler(handler);
+    const validateHost = localhostHostValidation();
+    const http = createServer((req, res) => validateHost(req, res) && answer(req, res));
+    http.listen(Number(values.port), '127.0.0.1', () => console.log(JSON.stringify({ port: http.address().port })));
+}
+
+if (values.stdio) serveStdio(fourTools, { legacy: values['modern-only'] ? 'reject' : 'serve' });
+else await serveHttp();

@@ -11,9 +11,10 @@ use crate::support::{
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-const INSTANCE: &str = "inst_7";
-const USER: &str = "u_7";
-const ORGANIZATION: &str = "org_7";
+/// Of the route.
+pub(crate) const INSTANCE: &str = "inst_7";
+pub(crate) const USER: &str = "u_7";
+pub(crate) const ORGANIZATION: &str = "org_7";
 
 /// Who talks, and how.
 #[derive(Clone, Copy, Debug)]
@@ -95,13 +96,16 @@ pub(crate) async fn hold(url: &str, client: Client) -> Vec<Value> {
 
 /// Step by step the same. The SDKs in other languages may drop a progress notification that arrives together
 /// with the answer, so one more or less is no difference.
-fn assert_same(direct: &[Value], proxied: &[Value]) {
+pub(crate) fn assert_same(direct: &[Value], proxied: &[Value]) {
     let without_progress = |steps: &[Value]| -> Vec<Value> {
         let mut steps = steps.to_vec();
         steps.iter_mut().filter_map(Value::as_object_mut).for_each(|step| drop(step.remove("progress")));
         steps
     };
-    assert_eq!(without_progress(proxied), without_progress(direct), "through the proxy as directly");
+    for (direct, proxied) in without_progress(direct).iter().zip(without_progress(proxied)) {
+        assert_eq!(proxied, *direct, "through the proxy as directly");
+    }
+    assert_eq!(proxied.len(), direct.len(), "as many steps as directly");
     let progress = |step: &Value| step["progress"].as_u64().unwrap_or(0);
     for (direct, proxied) in direct.iter().zip(proxied) {
         assert!(progress(direct).abs_diff(progress(proxied)) <= 1, "{direct} directly, {proxied} proxied");

@@ -7,17 +7,21 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-fn peers() -> PathBuf {
+/// Where they are.
+pub(crate) fn peers() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/peers")
+}
+
+/// The interpreter of an environment that scripts/setup-tests has made.
+pub(crate) fn python(venv: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.peers").join(venv).join("bin/python")
 }
 
 fn command(script: &str) -> Command {
     let mut command = if script.ends_with(".py") {
         // The Python SDK's 1.x and 2.x exclude each other.
         let venv = if script.starts_with("py1_") { "venv1" } else { "venv" };
-        Command::new(
-            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.peers").join(venv).join("bin/python"),
-        )
+        Command::new(python(venv))
     } else {
         Command::new("node")
     };

@@ -1,0 +1,126 @@
+//! Sessions of the revisions that have them: a client's conversation with a program of its own, or with one that it
+//! shares. Whoever knows the id is in the session, so ids are random and never logged.
+
+use super::{
+    child::Child,
+    conversation::{Client, Stream},
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+};
+
+/// More sessions than clients of one route that mean well; each of a program of its own has that limit first.
+const MAX_SESSIONS: usize = 10_000;
+
+/// One client's session.
+pub(super) struct Session {
+    pub(super) id: String,
+    pub(super) client: Client,
+    pub(super) child: Arc<Child>,
+    /// The program ends with it.
+    pub(super) is_private: bool,
+    /// What `initialize` has ended in.
+    pub(super) version: OnceLock<String>,
+    /// The stream that everything goes to, of a client of 2024-11-05.
+    pub(super) stream: Option<Stream>,
+}
+
+/// All sessions of a route.
+#[derive(Default)]
+pub(super) struct Sessions(Mutex<HashMap<String, Arc<Session>>>);
+
+impl Sessions {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Session>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new one, `None` if there are too many.
+    pub(super) fn open(
+        &self,
+        child: Arc<Child>,
+        client: Client,
+        is_private: bool,
+        stream: Option<Stream>,
+    ) -> Option<Arc<Session>> {
+        let id = uuid::Uuid::from_u128(random()).simple().to_string();
+        let version = OnceLock::new();
+        let session = Arc::new(Session { id, client, child, is_private, version, stream });
+        let mut sessions = self.lock();
+        if sessions.len() >= MAX_SESSIONS {
+            sessions.retain(|_, session| !session.child.has_ended());
+        }
+        if sessions.len() >= MAX_SESSIONS {
+            return None;
+        }
+        sessions.insert(session.id.clone(), Arc::clone(&session));
+        Some(session)
+    }
+
+    /// The session of an id, while its program lives.
+    pub(super) fn get(&self, id: &str) -> Option<Arc<Session>> {
+        let mut sessions = self.lock();
+        let session = sessions.get(id)?;
+        if session.child.has_ended() {
+            sessions.remove(id);
+            return None;
+        }
+        Some(Arc::clone(session))
+    }
+
+    /// Ends a session; `false` if there is none.
+    pub(super) fn close(&self, id: &str) -> bool {
+        let session = self.lock().remove(id);
+        session.inspect(|session| session.end()).is_some()
+    }
+
+    /// Forgets the sessions of programs that have ended.
+    pub(super) fn sweep(&self) {
+        self.lock().retain(|_, session| !session.child.has_ended());
+    }
+
+    /// Ends all.
+    pub(super) fn close_all(&self) {
+        self.lock().drain().for_each(|(_, session)| session.end());
+    }
+}
+
+impl Session {
+    fn end(&self) {
+        if self.is_private {
+            self.child.stop();
+        } else {
+            self.child.end_client(self.client);
+        }
+    }
+}
+
+/// Ends a session when it is dropped, unless it has been claimed.
+pub(super) struct SessionGuard {
+    sessions: Weak<Sessions>,
+    id: Option<String>,
+}
+
+impl SessionGuard {
+    pub(super) fn new(sessions: &Arc<Sessions>, session: &Session) -> Self {
+        Self { sessions: Arc::downgrade(sessions), id: Some(session.id.clone()) }
+    }
+
+    /// The session lives on: its client knows it.
+    pub(super) fn release(mut self) {
+        self.id = None;
+    }
+}
+
+impl Drop for SessionGuard {
+    fn drop(&mut self) {
+        if let Some((id, sessions)) = self.id.take().zip(self.sessions.upgrade()) {
+            sessions.close(&id);
+        }
+    }
+}
+
+/// 128 bits that nobody can guess.
+fn random() -> u128 {
+    uuid::Uuid::new_v4().as_u128()
+}
