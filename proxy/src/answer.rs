@@ -9,7 +9,7 @@ use crate::{
     router::Route,
     source::Source,
     tap::{AnswerBroke, ResponseBody, TapOwner},
-    time_limit::Deadline,
+    timed::Timed,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
@@ -42,14 +42,14 @@ pub(crate) struct AnswerBody {
 /// An upstream's answer, or one of our own.
 pub(crate) enum Content {
     Carried(Carried),
+    Timed(Timed),
     Own(Full<Bytes>),
 }
 
 /// An upstream's answer, with what it holds.
 pub(crate) struct Carried {
     body: ResponseBody,
-    deadline: Option<Deadline>,
-    _place: Option<Place>,
+    place: Option<Place>,
 }
 
 impl Body for AnswerBody {
@@ -62,6 +62,7 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         match &mut self.get_mut().content {
             Content::Carried(carried) => carried.poll_frame(cx),
+            Content::Timed(timed) => timed.poll_frame(cx),
             Content::Own(text) => Pin::new(text).poll_frame(cx).map_err(|never| match never {}),
         }
     }
@@ -69,6 +70,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Carried(carried) => carried.body.is_end_stream(),
+            Content::Timed(timed) => timed.look(|carried| carried.body.is_end_stream()),
             Content::Own(text) => text.is_end_stream(),
         }
     }
@@ -76,20 +78,24 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Carried(carried) => carried.body.size_hint(),
+            Content::Timed(timed) => timed.look(|carried| carried.body.size_hint()),
             Content::Own(text) => text.size_hint(),
         }
     }
 }
 
 impl Carried {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        if let Some(deadline) = &mut self.deadline
-            && let Poll::Ready(failure) = deadline.poll_passed(cx)
-        {
-            // The client has the upstream's own status already.
-            self.body.cut(&Failure { http_status: None, ..failure });
-            return Poll::Ready(Some(Err(BrokenOff::OutOfTime)));
-        }
+    /// Ends it, with all that it holds. It must not look complete.
+    pub(crate) fn cut(&mut self, failure: Failure) {
+        // The client has the upstream's own status already.
+        self.body.cut(&Failure { http_status: None, ..failure });
+        self.place = None;
+    }
+
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         Pin::new(&mut self.body).poll_frame(cx).map_err(BrokenOff::from)
     }
 }
@@ -127,8 +133,8 @@ impl Treatment {
         response: Response<Source>,
         owner: TapOwner,
         route: &Route,
-        held: (Option<Deadline>, Option<Place>),
-    ) -> Response<Content> {
+        place: Option<Place>,
+    ) -> Response<Carried> {
         let (mut parts, source) = response.into_parts();
         owner.tap().tell(|exchange, now| exchange.handle_response_head(parts.status, &parts.headers, now));
         headers::prepare_response(&mut parts.headers);
@@ -141,9 +147,8 @@ impl Treatment {
             public.rewrite_challenges(&mut parts.headers);
         }
         let patch = self.body_patch(parts.status, &mut parts.headers, mount);
-        let (deadline, place) = held;
         let body = ResponseBody::new(source, owner, patch);
-        Response::from_parts(parts, Content::Carried(Carried { body, deadline, _place: place }))
+        Response::from_parts(parts, Carried { body, place })
     }
 
     fn body_patch(

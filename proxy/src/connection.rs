@@ -1,6 +1,7 @@
 //! One client connection: HTTP/1.1 or HTTP/2, whichever it begins with, until it ends or the proxy stops.
 
 use crate::{
+    departure::Socket,
     forward::{Caller, Carrier},
     outgoing::Outgoing,
 };
@@ -68,9 +69,10 @@ fn build(limits: &mcpmeter_config::Proxy) -> auto::Builder<TokioExecutor> {
     protocol
 }
 
-/// Serves a connection to its end, or until its client has let it wait for a head longer than `patience`.
+/// Serves a connection to its end, or until its client has left or let it wait for a head longer than `patience`.
+/// `socket` is what `stream` goes over.
 pub(crate) async fn serve<S>(
-    stream: S,
+    (stream, socket): (S, Arc<Socket>),
     protocol: &auto::Builder<TokioExecutor>,
     carrier: Arc<Carrier>,
     caller: Caller,
@@ -90,15 +92,20 @@ pub(crate) async fn serve<S>(
         }
     });
     let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), service));
+    // In this order: whoever is served leaves behind the last byte.
+    let mut left = pin!(socket.left(&watch));
     tokio::select! {
         biased;
         // How a connection ends is told by its exchanges; there is nothing to say about it by itself.
         _ = connection.as_mut() => return,
+        () = left.as_mut() => return,
         () = overdue.as_mut() => return,
         () = stopping.drained() => connection.as_mut().graceful_shutdown(),
     }
     tokio::select! {
+        biased;
         _ = connection => {}
+        () = left => {}
         () = overdue => {}
         () = stopping.aborted() => {}
     }

@@ -14,6 +14,7 @@ use crate::{
     tap::{RequestBody, Tap, TapOwner},
     tasks::Tasks,
     time_limit::{TimeLimits, is_stream},
+    timed::Timed,
     upstream::{self, Pool, Sent, Upload, UploadEnd},
 };
 use arc_swap::ArcSwap;
@@ -116,7 +117,11 @@ impl Carrier {
         let upload_end = limits.upload_end();
         // A client that waits for `100 Continue` must not be invited to upload into nothing.
         let invited = !parts.headers.contains_key(header::EXPECT);
-        let body = Upload::new(RequestBody::new(body, tap.clone()), upload_end.clone(), invited);
+        let body = Upload::new(
+            RequestBody::new(body, tap.clone(), caller.watch.begin_request()),
+            upload_end.clone(),
+            invited,
+        );
         let place = match enter(route, &parts) {
             Ok(place) => place,
             Err(failure) => return refuse(&failure, owner, invited.then_some(body)).await,
@@ -125,7 +130,14 @@ impl Carrier {
         prepare_parts(&mut parts, target, route, treatment.needs_plain());
         let request = Request::from_parts(parts, body);
         match self.send(route, request, &limits, upload_end, &tap).await {
-            Sent::Answered(response) => treatment.apply(response, owner, route, (limits.deadline(), place)),
+            Sent::Answered(response) => {
+                treatment.apply(response, owner, route, place).map(|carried| match limits.deadline() {
+                    Some(deadline) => {
+                        Content::Timed(Timed::begin(carried, deadline, &self.tasks, &caller.watch))
+                    }
+                    None => Content::Carried(carried),
+                })
+            }
             // Without an ending of its own the exchange ends as one whose client has left.
             Sent::Broken(failure) if failure.code == upstream::UPLOAD_BROKEN => {
                 Refusal::of_failure(&failure).into_response()

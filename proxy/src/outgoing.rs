@@ -3,6 +3,7 @@
 //! alters or holds back a byte.
 
 use crate::{
+    departure::Socket,
     lifecycle::{Activity, Kind, Ongoing},
     patience::HeadWatch,
 };
@@ -12,27 +13,24 @@ use std::{
     sync::Arc,
     task::{Context, Poll},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The socket, and the note that it is full.
 pub(crate) struct Outgoing {
-    stream: TcpStream,
+    socket: Arc<Socket>,
     activity: Arc<Activity>,
     full: Option<Ongoing>,
     watch: Arc<HeadWatch>,
 }
 
 impl Outgoing {
-    pub(crate) const fn new(stream: TcpStream, activity: Arc<Activity>, watch: Arc<HeadWatch>) -> Self {
-        Self { stream, activity, full: None, watch }
+    pub(crate) const fn new(socket: Arc<Socket>, activity: Arc<Activity>, watch: Arc<HeadWatch>) -> Self {
+        Self { socket, activity, full: None, watch }
     }
 
     /// Waits for the client's first bytes and leaves them where they are; 0 if it has ended instead.
     pub(crate) async fn peek(&self, first: &mut [u8]) -> io::Result<usize> {
-        self.stream.peek(first).await
+        std::future::poll_fn(|cx| self.socket.lock().poll_peek(cx, first)).await
     }
 
     /// Whoever writes does so until everything is written or the socket is full; the last result tells which.
@@ -48,11 +46,11 @@ impl Outgoing {
 
 impl AsyncRead for Outgoing {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let polled = self.socket.lock().poll_read(cx, buffer);
         if matches!(polled, Poll::Ready(Ok(()))) {
             self.watch.note_read();
         }
@@ -62,7 +60,7 @@ impl AsyncRead for Outgoing {
 
 impl AsyncWrite for Outgoing {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let written = Pin::new(self.socket.lock().stream()).poll_write(cx, bytes);
         self.note(written)
     }
 
@@ -71,19 +69,19 @@ impl AsyncWrite for Outgoing {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, buffers);
+        let written = Pin::new(self.socket.lock().stream()).poll_write_vectored(cx, buffers);
         self.note(written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.socket.lock().stream()).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.socket.lock().stream()).poll_shutdown(cx)
     }
 }

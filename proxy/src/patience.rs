@@ -4,12 +4,17 @@
 //!
 //! Costs no clock and no timer per request: one look at each connection every quarter of the limit.
 
+use atomic_waker::AtomicWaker;
 use http::Version;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU32,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -27,6 +32,12 @@ pub(crate) struct HeadWatch {
     is_begun: AtomicBool,
     /// On HTTP/2 bytes between exchanges are no sign of a head.
     is_multiplexed: AtomicBool,
+    /// All of the last request has been read that ever will be.
+    is_request_over: AtomicBool,
+    /// The answer to the last request was cut by a limit.
+    is_cut: AtomicBool,
+    /// Waits for the end of a request.
+    waiting: AtomicWaker,
 }
 
 impl HeadWatch {
@@ -36,6 +47,9 @@ impl HeadWatch {
             heads: AtomicU32::new(0),
             is_begun: AtomicBool::new(true),
             is_multiplexed: AtomicBool::new(false),
+            is_request_over: AtomicBool::new(false),
+            is_cut: AtomicBool::new(false),
+            waiting: AtomicWaker::new(),
         })
     }
 
@@ -54,7 +68,43 @@ impl HeadWatch {
         if version == Version::HTTP_2 {
             self.is_multiplexed.store(true, Relaxed);
         }
+        self.is_request_over.store(false, Relaxed);
+        self.is_cut.store(false, Relaxed);
         Answering(Arc::clone(self))
+    }
+
+    /// The request of the exchange that has begun last goes on until the guard is dropped.
+    pub(crate) fn begin_request(self: &Arc<Self>) -> Asking {
+        Asking(Arc::clone(self))
+    }
+
+    /// The answer has been cut by a limit, whether or not its client takes what there is of it.
+    pub(crate) fn note_cut(&self) {
+        self.is_cut.store(true, Release);
+    }
+
+    /// Whether the connection carries nothing but an exchange that was cut.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut.load(Acquire) && self.has_one_exchange()
+    }
+
+    fn has_one_exchange(&self) -> bool {
+        self.exchanges.load(Relaxed) > 0 && !self.is_multiplexed.load(Relaxed)
+    }
+
+    /// Ready when there is one exchange, and its client has nothing to say any more. To be polled after the connection,
+    /// which alone begins exchanges.
+    pub(crate) fn poll_waits_for_answer(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.has_one_exchange() {
+            return Poll::Pending;
+        }
+        if !self.is_request_over.load(Acquire) {
+            self.waiting.register(cx.waker());
+            if !self.is_request_over.load(Acquire) {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
     }
 
     /// The number of the head that is waited for, if one is.
@@ -86,6 +136,17 @@ impl HeadWatch {
 /// An exchange that its connection is not to be ended under.
 #[derive(Debug)]
 pub(crate) struct Answering(Arc<HeadWatch>);
+
+/// A request that its client may still be sending.
+#[derive(Debug)]
+pub(crate) struct Asking(Arc<HeadWatch>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.is_request_over.store(true, Release);
+        self.0.waiting.wake();
+    }
+}
 
 impl Drop for Answering {
     fn drop(&mut self) {

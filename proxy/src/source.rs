@@ -19,6 +19,8 @@ pub(crate) enum Source {
     /// Dropped before the end, the connection goes with it.
     Network(Incoming, Option<Lease>),
     Program(Box<stdio::Body>),
+    /// Nobody wants it any more. It never ends.
+    Forsaken,
 }
 
 impl Source {
@@ -36,11 +38,9 @@ impl Source {
         }
     }
 
-    /// Nothing more of it is wanted.
+    /// Nothing more of it is wanted: its server is told so.
     pub(crate) fn forsake(&mut self) {
-        if let Self::Network(_, lease) = self {
-            *lease = None;
-        }
+        *self = Self::Forsaken;
     }
 
     pub(crate) fn poll_frame(
@@ -55,6 +55,7 @@ impl Source {
                 .poll_frame(cx)
                 // The client has a status already.
                 .map_err(|failure| Box::new(Failure { http_status: None, ..failure })),
+            Self::Forsaken => Poll::Pending,
         }
     }
 
@@ -62,6 +63,7 @@ impl Source {
         match self {
             Self::Network(body, _) => body.is_end_stream(),
             Self::Program(body) => body.is_end_stream(),
+            Self::Forsaken => false,
         }
     }
 
@@ -69,6 +71,7 @@ impl Source {
         match self {
             Self::Network(body, _) => body.size_hint(),
             Self::Program(body) => body.size_hint(),
+            Self::Forsaken => SizeHint::default(),
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     auth::BodyPatch,
     clock::Clock,
     lifecycle::{Ongoing, Stopping},
+    patience::Asking,
     process_meter::Tree,
     source::Source,
 };
@@ -132,14 +133,18 @@ impl Drop for TapOwner {
 pub(crate) struct RequestBody {
     inner: Incoming,
     tap: Tap,
+    /// Until the end.
+    asking: Option<Asking>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(inner: Incoming, tap: Tap) -> Self {
-        if inner.is_end_stream() {
-            tap.tell(Exchange::handle_request_end);
+    pub(crate) fn new(inner: Incoming, tap: Tap, asking: Asking) -> Self {
+        let mut body = Self { inner, tap, asking: Some(asking) };
+        if body.inner.is_end_stream() {
+            body.tap.tell(Exchange::handle_request_end);
+            body.asking = None;
         }
-        Self { inner, tap }
+        body
     }
 }
 
@@ -164,8 +169,14 @@ impl Body for RequestBody {
                         }
                     });
                 }
+                if over {
+                    this.asking = None;
+                }
             }
-            Poll::Ready(None) => this.tap.tell(Exchange::handle_request_end),
+            Poll::Ready(None) => {
+                this.tap.tell(Exchange::handle_request_end);
+                this.asking = None;
+            }
             Poll::Ready(Some(Err(_))) | Poll::Pending => {}
         }
         polled

@@ -6,8 +6,8 @@ use crate::upstream::{UploadEnd, late};
 use http::{HeaderName, Method, request::Parts};
 use mcpmeter_config::Route;
 use mcpmeter_observer::Failure;
-use std::{pin::Pin, task, time::Duration};
-use tokio::time::{Instant, Sleep, sleep_until};
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
 
 const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
 
@@ -76,7 +76,7 @@ impl TimeLimits {
 
     /// The limit for what follows the head.
     pub(crate) fn deadline(&self) -> Option<Deadline> {
-        self.total.map(|total| Deadline { timer: Box::pin(sleep_until(total.until)), total })
+        self.total.map(Deadline)
     }
 }
 
@@ -100,14 +100,12 @@ pub(crate) fn is_stream(parts: &Parts) -> bool {
 
 /// The end of the time that an answer has.
 #[derive(Debug)]
-pub(crate) struct Deadline {
-    timer: Pin<Box<Sleep>>,
-    total: Total,
-}
+pub(crate) struct Deadline(Total);
 
 impl Deadline {
-    /// Ready, with what to say, when it has passed.
-    pub(crate) fn poll_passed(&mut self, cx: &mut task::Context<'_>) -> task::Poll<Failure> {
-        self.timer.as_mut().poll(cx).map(|()| self.total.failure())
+    /// Returns, with what to say, when it has passed.
+    pub(crate) async fn passed(self) -> Failure {
+        sleep_until(self.0.until).await;
+        self.0.failure()
     }
 }

@@ -5,6 +5,7 @@
 use crate::{
     client_ip,
     connection::{self, Protocols},
+    departure::Socket,
     forward::{Caller, Carrier},
     lifecycle::Kind,
     outgoing::Outgoing,
@@ -147,18 +148,21 @@ impl Connections {
         let ongoing = carrier.activity.begin(Kind::Connection);
         let caller = Caller { client_ip, watch: HeadWatch::new() };
         let patience = self.patience;
-        let stream = Outgoing::new(stream, Arc::clone(&carrier.activity), Arc::clone(&caller.watch));
+        let socket = Socket::new(stream);
+        let stream =
+            Outgoing::new(Arc::clone(&socket), Arc::clone(&carrier.activity), Arc::clone(&caller.watch));
         match self.certificate.clone() {
             None => self.carrier.tasks.spawn(async move {
                 if let Some(protocol) = protocols.choose(&stream, &carrier, &caller, patience).await {
-                    connection::serve(stream, protocol, carrier, caller, patience).await;
+                    connection::serve((stream, socket), protocol, carrier, caller, patience).await;
                 }
                 drop((ongoing, seat));
             }),
             Some(certificate) => self.carrier.tasks.spawn(async move {
                 // A failed handshake is the client's affair and is said to it by TLS.
                 if let Ok(stream) = certificate.accept(stream, patience).await {
-                    Box::pin(connection::serve(stream, protocols.any(), carrier, caller, patience)).await;
+                    let ends = (stream, socket);
+                    Box::pin(connection::serve(ends, protocols.any(), carrier, caller, patience)).await;
                 }
                 drop((ongoing, seat));
             }),

@@ -81,6 +81,64 @@ async fn a_client_that_leaves_an_idle_stream_frees_it_at_once() {
     assert!(left.elapsed() < AT_ONCE, "{:?}", left.elapsed());
 }
 
+/// What a client may send behind its request while that is answered.
+fn further_words() -> [Vec<u8>; 4] {
+    let next = post("localhost", "/a/mcp", &call(2, "add"));
+    [b"\r\n".into(), next.as_bytes()[..next.len() / 2].into(), next.into_bytes(), vec![b'x'; 64 << 10]]
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_behind_further_words_is_noticed_at_once() {
+    for words in further_words() {
+        for (at_once, resets) in [(true, false), (true, true), (false, false), (false, true)] {
+            let (upstream, proxy) = start();
+            let mut client = Wire::connect(proxy.proxy).await;
+            let request = post("localhost", "/a/mcp", &call(1, "add"));
+            client.send([request.as_bytes(), if at_once { &words } else { b"" }].concat()).await;
+            let mut server = upstream.accept().await;
+            server.read_request().await;
+            if !at_once {
+                client.send(&words).await;
+            }
+            server.send(SSE_HEAD).await;
+            client.read_head().await;
+            let left = Instant::now();
+            if resets {
+                client.reset()
+            } else {
+                drop(client)
+            }
+            server.gone().await;
+            assert!(left.elapsed() < AT_ONCE, "{:?}", left.elapsed());
+            let rows = proxy.stop().await;
+            let expected =
+                (Some("cancelled"), Some("client_left_mid_stream"), Some("client"), None, Some(200));
+            assert_eq!(rows.iter().map(ending).collect::<Vec<_>>(), [expected]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_ahead_of_its_answers_loses_nothing() {
+    let (upstream, proxy) = start();
+    let (mut client, mut server) = begin_call(&proxy, &upstream, 1).await;
+    let ahead: String = (2..=20).map(|id| post("localhost", "/a/mcp", &call(id, "add"))).collect();
+    for piece in ahead.as_bytes().chunks(100) {
+        client.send(piece).await;
+        // Each of them arrives by itself, and nobody reads it yet.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for id in 1..=20 {
+        if id > 1 {
+            let request = server.read_request().await;
+            assert_eq!(request.text(), call(id, "add"));
+        }
+        server.send(json_answer(&result(id))).await;
+        assert_eq!(client.read_response().await.text(), result(id));
+    }
+    assert_eq!(proxy.stop().await.len(), 20);
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_in_its_upload_ends_the_upstreams_request_too() {
     let (upstream, proxy) = start();

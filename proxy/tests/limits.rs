@@ -336,6 +336,52 @@ async fn an_answer_that_takes_too_long_breaks_off_and_never_looks_complete() {
     assert_eq!(rows.iter().map(ending).collect::<Vec<_>>(), [expected, expected]);
 }
 
+/// Answers for as long as anybody takes it; returns when nobody does any more.
+async fn answer_for_ever(server: &mut Wire, head: &str) {
+    let piece = chunk(": a line that nobody reads\n\n".repeat(1000));
+    server.send(head).await;
+    while server.try_send(&piece).await.is_ok() {}
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_cannot_hold_an_answer_open() {
+    for keys in ["total_timeout_ms = 300\nmax_exchanges = 1", "stream_timeout_ms = 300"] {
+        let is_stream = keys.starts_with("stream");
+        let upstream = Upstream::bind();
+        let proxy = start(&upstream, keys, &[]);
+        let mut client = Wire::connect_narrow(proxy.proxy).await;
+        let request = if is_stream { listen_request() } else { post("localhost", "/a/mcp", &call(1, "add")) };
+        client.send(request).await;
+        let mut server = upstream.accept().await;
+        server.read_request().await;
+        answer_for_ever(&mut server, SSE_HEAD).await;
+        if !is_stream {
+            let rows = proxy.wait_for_rows(1).await;
+            let expected =
+                (Some("timeout"), Some("aborted"), Some("upstream"), Some("total_timeout"), Some(200));
+            assert_eq!(rows.iter().map(ending).collect::<Vec<_>>(), [expected]);
+            // Its room is free again.
+            let (mut other, mut of_other) = begin_call(&proxy, &upstream, 2).await;
+            of_other.send(json_answer(&result(2))).await;
+            assert_eq!(other.read_response().await.text(), result(2));
+            other.close().await;
+        }
+        // Its connection is closed, too; what it had been sent is there to be read, without an end.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !proxy.admin("/metrics").await.1.contains(
+            "mcpmeter_connections 0
+",
+        ) {
+            assert!(Instant::now() < deadline, "the connection stays open");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let (read, _) = client.read_to_end().await;
+        assert!(!read.ends_with(LAST_CHUNK.as_bytes()));
+        proxy.signal("TERM");
+        assert!(proxy.wait().0.success());
+    }
+}
+
 fn listen_request() -> String {
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{}}"#;
     post("localhost", "/a/mcp", body).replacen("\r\n", "\r\nMcp-Method: subscriptions/listen\r\n", 1)
