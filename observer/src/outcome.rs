@@ -73,7 +73,7 @@ impl Outcome {
 
     fn of_error(message: &Message) -> Self {
         let detail = message.json(Leaf::ErrorData).map(|data| {
-            let data = redact::keep(&data, MAX_DETAIL);
+            let data = redact::keep_document(&data, MAX_DETAIL);
             Text::from(format!("{{\"data\":{}}}", document_of(&data)))
         });
         let outcome = Self::of_code(message.scalar(Leaf::ErrorCode), message.text(Leaf::ErrorMessage));
@@ -84,7 +84,7 @@ impl Outcome {
     pub(crate) fn of_failure(failure: &Failure) -> Self {
         // Who refuses a call has not asked the upstream, so its fault it is not.
         let origin = if failure.status == Status::Limited { Origin::Proxy } else { Origin::Upstream };
-        let detail = failure.context.as_deref().map(|context| redact::keep(context, MAX_DETAIL));
+        let detail = failure.context.as_deref().map(|context| redact::keep_document(context, MAX_DETAIL));
         Self {
             error_code: Some(failure.code.into()),
             error_message: Some(redact::keep(&failure.message, MAX_MESSAGE)),

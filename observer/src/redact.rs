@@ -1,33 +1,18 @@
 //! What must not be kept is taken out here, before a text becomes part of a record (promise 5).
 //!
-//! Credentials in the forms that turn up in error messages and user agents: authorization schemes, well-known
-//! token prefixes, JSON Web Tokens, and of URLs user names with passwords and queries. What is not recognised stays,
-//! so texts are capped as well, and bodies are never kept at all.
+//! Credentials in the forms that turn up in error messages and user agents: behind authorization schemes and the names
+//! of fields that hold nothing else, well-known token prefixes, JSON Web Tokens, and of URLs user names with passwords
+//! and queries. What is not recognised stays, so texts are capped as well, and bodies are never kept at all.
+
+mod document;
+mod rules;
 
 use crate::call::Text;
+pub(crate) use document::keep_document;
+use rules::mask;
 
-/// What stands in the place of a secret.
-const MASK: &str = "[redacted]";
-/// Beginnings of tokens that name their issuer. Each must be followed by at least [`MIN_TOKEN`] more bytes.
-const PREFIXES: [&str; 12] = [
-    "sk-",
-    "sk_live_",
-    "pk_live_",
-    "ghp_",
-    "gho_",
-    "ghs_",
-    "github_pat_",
-    "glpat-",
-    "xoxb-",
-    "xoxp-",
-    "AKIA",
-    "eyJ",
-];
-const MIN_TOKEN: usize = 12;
 /// No secret is known that is shorter, its scheme and its user name included.
 const MIN_SECRET: usize = 12;
-/// Authorization schemes whose next word is the credential (RFC 9110, 11.4).
-const SCHEMES: [&str; 3] = ["bearer", "basic", "digest"];
 
 /// A text as a record may keep it: secrets masked, at most `cap` bytes, cut at a whole character.
 pub(crate) fn keep(text: &str, cap: usize) -> Text {
@@ -35,65 +20,8 @@ pub(crate) fn keep(text: &str, cap: usize) -> Text {
     if text.len() < MIN_SECRET.min(cap) && !text.contains('@') {
         return text.into();
     }
-    let mut kept = String::with_capacity(text.len().min(cap));
-    let (mut after_scheme, mut in_query) = (false, false);
-    for word in text.split_inclusive(is_separator) {
-        let bare = word.trim_end_matches(is_separator);
-        let separator = &word[bare.len()..];
-        let credential = after_scheme && bare.len() >= 6;
-        if in_query {
-            // A query goes on behind most separators.
-            in_query = matches!(separator, "=" | "," | ";" | "(" | "{" | "}");
-            kept.push_str(if in_query { "" } else { separator });
-        } else if credential || is_token(bare) {
-            kept.push_str(MASK);
-            kept.push_str(separator);
-        } else if let Some((path, _)) = bare.split_once('?').filter(|_| separator == "=") {
-            push_without_userinfo(&mut kept, path);
-            kept.push('?');
-            kept.push_str(MASK);
-            in_query = true;
-        } else {
-            push_without_userinfo(&mut kept, word);
-        }
-        after_scheme = if bare.is_empty() { after_scheme } else { is_scheme(bare) };
-        if kept.len() >= cap {
-            break;
-        }
-    }
-    kept.truncate(kept.floor_char_boundary(cap));
-    kept.into()
-}
-
-const fn is_separator(character: char) -> bool {
-    matches!(
-        character,
-        ' ' | '\t' | '\n' | '\r' | '"' | '\'' | ',' | ';' | '=' | '(' | ')' | '<' | '>' | '{' | '}'
-    )
-}
-
-fn is_scheme(word: &str) -> bool {
-    let word = word.rsplit(':').next().unwrap_or(word);
-    SCHEMES.iter().any(|scheme| word.eq_ignore_ascii_case(scheme))
-}
-
-fn is_token(word: &str) -> bool {
-    PREFIXES.iter().any(|prefix| word.strip_prefix(prefix).is_some_and(|rest| rest.len() >= MIN_TOKEN))
-}
-
-/// `scheme://user:password@host` loses what stands before the `@`.
-fn push_without_userinfo(kept: &mut String, word: &str) {
-    if let Some((scheme, rest)) = word.split_once("://") {
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-        if let Some(at) = authority.rfind('@') {
-            kept.push_str(scheme);
-            kept.push_str("://");
-            kept.push_str(MASK);
-            kept.push_str(&rest[at..]);
-            return;
-        }
-    }
-    kept.push_str(word);
+    let masked = mask(text);
+    masked[..masked.floor_char_boundary(cap)].into()
 }
 
 #[cfg(test)]
@@ -109,7 +37,19 @@ mod tests {
             ),
             ("key \"sk-proj-0123456789abcdef\" is unknown", "key \"[redacted]\" is unknown"),
             ("token=ghp_0123456789abcdef0123", "token=[redacted]"),
+            ("`ghp_0123456789abcdef0123`", "`[redacted]`"),
+            ("x-api-key:sk-0123456789abcdef", "x-api-key:[redacted]"),
+            ("[sk-0123456789abcdef, AKIAIOSFODNN7EXAMPLE]", "[[redacted], [redacted]]"),
+            ("{\"m\":\"line\\nghp_0123456789abcdef0123\"}", "{\"m\":\"line\\n[redacted]\"}"),
             ("cannot reach https://u:p@db.internal/x?y", "cannot reach https://[redacted]@db.internal/x?y"),
+            (
+                "postgres://u:p@ss@h/db, redis://:hunter2@h:1",
+                "postgres://[redacted]@h/db, redis://[redacted]@h:1",
+            ),
+            (
+                "{\"q\":\"jdbc:postgresql:\\/\\/u:hunter@h\"}",
+                "{\"q\":\"jdbc:postgresql:\\/\\/[redacted]@h\"}",
+            ),
             (
                 "see https://a.example/cb?access_token=s3cret&x=1,2 or ask",
                 "see https://a.example/cb?[redacted] or ask",
@@ -121,7 +61,21 @@ mod tests {
             ("what? a=b, c=d", "what? a=b, c=d"),
             ("eyJhbGciOiJIUzI1NiJ9.e30.x expired", "[redacted] expired"),
             ("basic training for a bearer of news", "basic [redacted] for a bearer of news"),
+            ("Authorization: Token abcdef123456", "Authorization: Token [redacted]"),
+            ("{\"Authorization\":\"abcdef123456\"}", "{\"Authorization\":\"[redacted]\"}"),
+            (
+                "proxy-authorization=Digest username=\"Mufasa\", nonce=\"9\"; x",
+                "proxy-authorization=Digest [redacted]; x",
+            ),
+            ("Bearer\\u0020sEcReTtOkEn0123456", "Bearer\\u0020[redacted]"),
+            (
+                "password=hunter2; client_secret: 'abcdef1'",
+                "password=[redacted]; client_secret: '[redacted]'",
+            ),
+            ("Set-Cookie: sid=1; Path=/\nnext line", "Set-Cookie: [redacted]\nnext line"),
             ("nothing secret: ask-me-anything", "nothing secret: ask-me-anything"),
+            ("authorization failed: the password is wrong", "authorization failed: the password is wrong"),
+            ("Größe: ghp_0123456789abcdefß", "Größe: [redacted]ß"),
         ] {
             assert_eq!(&*keep(text, 2048), expected);
         }
