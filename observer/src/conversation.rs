@@ -68,6 +68,8 @@ struct State {
     /// that were open in it.
     ended: Option<Status>,
     cancels: VecDeque<Cancel>,
+    /// A call or a cancellation has come since they were last compared, or a cancelled call may still be answered.
+    is_unswept: bool,
 }
 
 /// A client's wish to have a call of its own cancelled.
@@ -103,6 +105,7 @@ impl Conversation {
             return Err((call, status));
         }
         state.open.push(call);
+        state.is_unswept = true;
         match state.open.len() {
             0..=MAX_WAITING => Ok(()),
             _ => Err((state.open.take_oldest(), Status::UpstreamError)),
@@ -172,6 +175,7 @@ impl Conversation {
             state.cancels.pop_front();
         }
         state.cancels.push_back(cancel);
+        state.is_unswept = true;
         self.cancels_seen.store(true, Ordering::Release);
     }
 
@@ -201,6 +205,7 @@ impl Conversation {
         if let Some(status) = state.ended {
             return Err((detached.calls.take_all(), status));
         }
+        state.is_unswept = true;
         match state.resumption.detach(detached) {
             forgotten if forgotten.is_empty() => Ok(()),
             forgotten => Err((forgotten, Status::UpstreamError)),
@@ -224,10 +229,14 @@ impl Conversation {
     /// The calls whose time has run out, with how they end.
     fn take_expired(&self, now: Tick) -> Vec<(OpenCall, Outcome)> {
         let mut state = self.state();
-        let State { open, resumption, cancels, .. } = &mut *state;
+        let State { open, resumption, cancels, is_unswept, .. } = &mut *state;
         let mut expired = resumption.take_expired(now);
+        if !std::mem::take(is_unswept) || (open.is_empty() && !resumption.has_calls()) {
+            return expired;
+        }
         for Cancel { id, reason, at } in cancels {
             if now.nanos_since(*at) < CANCEL_GRACE {
+                *is_unswept = true;
                 continue;
             }
             let is_meant = |call: &mut OpenCall| call.id == *id;

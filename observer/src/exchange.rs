@@ -130,7 +130,7 @@ impl Exchange {
         let facts = Facts::of_head(head);
         let legacy = match *head.method {
             // The announced endpoints decide: a legacy server may announce the very path of its stream.
-            Method::POST => instance.endpoints.get(head.target.as_bytes(), head.at),
+            Method::POST => instance.memory.endpoints.get(head.target.as_bytes(), head.at),
             _ => None,
         };
         let role = match (head.method, legacy) {
@@ -175,7 +175,7 @@ impl Exchange {
         if self.session.is_none()
             && let Some(id) = &self.facts.session_id
         {
-            self.session = self.instance.sessions.get(id.as_bytes(), now);
+            self.session = self.instance.memory.sessions.get(id.as_bytes(), now);
         }
     }
 
@@ -237,7 +237,7 @@ impl Exchange {
     ) {
         self.complete(&mut call);
         if let Some(key) = call.soft_key {
-            self.instance.outside_session.end(key, call.asked_at);
+            self.instance.memory.outside_session.end(key, call.asked_at);
         }
         self.finished.push_back(Finished { record: end(call), answered_at });
     }
@@ -246,7 +246,7 @@ impl Exchange {
     fn cancel_of(&self, call: &OpenCall) -> Option<Option<Text>> {
         match (&self.session, call.soft_key) {
             (Some(session), _) => session.cancel_of(&call.id),
-            (None, Some(key)) => self.instance.outside_session.cancel_of(key, call.asked_at),
+            (None, Some(key)) => self.instance.memory.outside_session.cancel_of(key, call.asked_at),
             (None, None) => None,
         }
     }

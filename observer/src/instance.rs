@@ -58,6 +58,12 @@ pub struct Instance {
     pub(crate) mount: Mount,
     /// How the instance is spoken to, where it is not as the client speaks.
     pub(crate) transport: Option<Transport>,
+    pub(crate) memory: Arc<Memory>,
+}
+
+/// What is going on with an instance, whosever it is.
+#[derive(Debug)]
+pub(crate) struct Memory {
     /// Sessions of Streamable HTTP, by `Mcp-Session-Id`.
     pub(crate) sessions: Conversations,
     /// Conversations of legacy clients, by the endpoint that was announced to them, and those on pipes.
@@ -81,13 +87,9 @@ const MAX_WAITING: usize = 16_384;
 /// Encoded requests of one instance at a time, up to 9 MiB each. More are recorded by their sizes (`unread`).
 const MAX_DECODING: usize = 16;
 
-impl Instance {
-    /// An instance that nobody has spoken to yet.
-    pub fn new(identity: Identity, mount: Mount) -> Self {
+impl Default for Memory {
+    fn default() -> Self {
         Self {
-            identity,
-            mount,
-            transport: None,
             sessions: Conversations::default(),
             endpoints: Conversations::default(),
             outside_session: OutsideSession::default(),
@@ -99,15 +101,34 @@ impl Instance {
             redelivered: AtomicU64::new(0),
         }
     }
+}
+
+impl Instance {
+    /// An instance that nobody has spoken to yet.
+    pub fn new(identity: Identity, mount: Mount) -> Self {
+        Self { identity, mount, transport: None, memory: Arc::default() }
+    }
 
     /// An instance that is spoken to over stdio, whatever its clients speak: every record of it says so.
     pub fn new_stdio(identity: Identity, mount: Mount) -> Self {
         Self { transport: Some(Transport::Stdio), ..Self::new(identity, mount) }
     }
 
+    /// The same server, which belongs to somebody else from now on: whoever speaks with it goes on where they are. Calls
+    /// that have begun stay whose they were.
+    pub fn succeed(&self, identity: Identity) -> Self {
+        let Self { mount, transport, memory, .. } = self;
+        Self { identity, mount: mount.clone(), transport: *transport, memory: Arc::clone(memory) }
+    }
+
+    /// Whether it is the other one, or one that it has succeeded or is succeeded by: what ends in one ends in both.
+    pub fn is_same_server(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.memory, &other.memory)
+    }
+
     /// How an encoded request is read, if not too many are.
     pub(crate) fn begin_decoding(&self, headers: &HeaderMap) -> (Coding, Option<Permit>) {
-        let permit = self.decoding.take(1);
+        let permit = self.memory.decoding.take(1);
         (if permit.is_some() { Coding::of(headers) } else { Coding::Unknown }, permit)
     }
 
@@ -134,61 +155,63 @@ impl Instance {
 
     /// Conversations that are remembered.
     pub fn conversations(&self) -> usize {
-        self.sessions.len() + self.endpoints.len()
+        self.memory.sessions.len() + self.memory.endpoints.len()
     }
 
     /// Whether a stream of this instance has announced the upstream's path and query as its endpoint.
     pub fn announces(&self, target: &str, now: Tick) -> bool {
-        self.endpoints.get(target.as_bytes(), now).is_some()
+        self.memory.endpoints.get(target.as_bytes(), now).is_some()
     }
 
     /// Calls of legacy clients and on pipes that wait for their answers; those of other clients wait on their exchanges.
     pub fn open_calls(&self) -> usize {
-        self.endpoints.open_calls()
+        self.memory.endpoints.open_calls()
     }
 
     /// Whether a call waits in any conversation, for its stream or for a resumed one, or a row is still to come of a
     /// task that has ended. A task that runs is nothing to wait for.
     pub fn has_open(&self) -> bool {
-        self.sessions.has_open() || self.endpoints.has_open() || self.tasks.has_ended()
+        self.memory.sessions.has_open() || self.memory.endpoints.has_open() || self.memory.tasks.has_ended()
     }
 
     /// Answers that came on a shared channel and belong to no request seen there. More than a few mean that
     /// requests go past the proxy.
     pub fn orphans(&self) -> u64 {
-        self.orphans.load(Ordering::Relaxed)
+        self.memory.orphans.load(Ordering::Relaxed)
     }
 
     pub(crate) fn count_orphan(&self) {
-        self.orphans.fetch_add(1, Ordering::Relaxed);
+        self.memory.orphans.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Answers to calls that came once more on a resumed stream. Their rows are stored already and stay as they are.
     pub fn redelivered(&self) -> u64 {
-        self.redelivered.load(Ordering::Relaxed)
+        self.memory.redelivered.load(Ordering::Relaxed)
     }
 
     pub(crate) fn count_redelivered(&self) {
-        self.redelivered.fetch_add(1, Ordering::Relaxed);
+        self.memory.redelivered.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Tasks that were forgotten before their end was seen: there were too many at once, or nobody asked for a day.
     pub fn forgotten_tasks(&self) -> u64 {
-        self.tasks.forgotten()
+        self.memory.tasks.forgotten()
     }
 
     /// The records of calls that waited too long for a resumed stream or behind a cancellation, and of tasks that are
     /// known to have ended and whose result nobody fetches. To be asked for every second or so.
     pub fn poll_expired(&self, now: Tick) -> Vec<Box<CallRecord>> {
-        let expired = self.sessions.take_expired(now).into_iter().chain(self.endpoints.take_expired(now));
+        let expired =
+            self.memory.sessions.take_expired(now).into_iter().chain(self.memory.endpoints.take_expired(now));
         let ended = expired.map(|(call, outcome): (OpenCall, Outcome)| call.finish(outcome, now));
-        ended.chain(self.tasks.take_expired(now)).collect()
+        ended.chain(self.memory.tasks.take_expired(now)).collect()
     }
 
     /// The records of everything that is still open between exchanges, because the proxy stops.
     pub fn close(&self, now: Tick) -> Vec<Box<CallRecord>> {
-        let open = self.sessions.take_everything().into_iter().chain(self.endpoints.take_everything());
+        let open =
+            self.memory.sessions.take_everything().into_iter().chain(self.memory.endpoints.take_everything());
         let outcome = Outcome::new(Status::UpstreamError, StatusDetail::ProxyShutdown, Origin::Proxy);
-        open.map(|call| call.finish(outcome.clone(), now)).chain(self.tasks.take_ended()).collect()
+        open.map(|call| call.finish(outcome.clone(), now)).chain(self.memory.tasks.take_ended()).collect()
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     headers,
     occupancy::Place,
     patience::Answering,
-    router::Route,
+    route::Route,
     source::Source,
     tap::{AnswerBroke, ResponseBody, TapOwner},
     timed::Timed,

@@ -9,7 +9,8 @@ use crate::{
     occupancy::Place,
     patience::HeadWatch,
     refusal::Refusal,
-    router::{Route, Routes, Server, Target},
+    route::{Route, Server, Target},
+    router::Routes,
     source::Source,
     tap::{RequestBody, Tap, TapOwner},
     tasks::Tasks,
@@ -83,6 +84,9 @@ impl Carrier {
                 format!("; known: {known}")
             }));
         };
+        if route.is_left_by(rest) {
+            return Err(Refusal::bad_target());
+        }
         let is_ours = matches!(route.server, Server::Stdio(_));
         if self.checks_host && is_ours && !gate::admits_origin(request.headers(), &routes) {
             return Err(Refusal::foreign_origin());

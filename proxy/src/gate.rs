@@ -56,10 +56,52 @@ pub(crate) fn is_loopback_name(host: &str) -> bool {
         || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// Whether a path leads above where it begins, for whoever resolves its dot segments (RFC 3986, 5.2.4). Read as the most
+/// generous of servers would: encoded dots and slashes count, empty segments and parameters do not.
+pub(crate) fn climbs(path: &str) -> bool {
+    let path = path.split('?').next().unwrap_or(path);
+    if !path.contains("..") && !path.contains('%') {
+        return false;
+    }
+    let path = path.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
+    let mut depth = 0_usize;
+    for segment in path.split(['/', '\\']) {
+        match segment.split(';').next() {
+            Some("" | ".") | None => {}
+            Some("..") => match depth.checked_sub(1) {
+                Some(above) => depth = above,
+                None => return true,
+            },
+            Some(_) => depth += 1,
+        }
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use http::HeaderValue;
+
+    #[test]
+    fn a_path_that_leads_above_its_beginning_is_known_in_every_form() {
+        for path in [
+            "/..",
+            "/../x",
+            "/a/../../x",
+            "/%2e%2E/x",
+            "/.%2e",
+            "/a//../..",
+            "/..;x=1/y",
+            "/a%2f..%2f..",
+            "/\\..\\x",
+        ] {
+            assert!(climbs(path), "{path}");
+        }
+        for path in ["", "/mcp", "/a/../b", "/a/b/../..", "/...", "/..a", "/%20", "/mcp?x=/../..", "/./a"] {
+            assert!(!climbs(path), "{path}");
+        }
+    }
 
     #[test]
     fn loopback_names_pass_and_others_do_not() {

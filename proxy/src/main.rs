@@ -26,6 +26,7 @@ mod pulse;
 mod refusal;
 mod reload;
 mod room;
+mod route;
 mod router;
 mod running;
 mod signal;

@@ -1,10 +1,7 @@
 //! A changed configuration, taken over while traffic goes on: on SIGHUP, or when the file has changed. It is
 //! checked first; an invalid one changes nothing and says why.
 
-use crate::{
-    router::{Routes, Servers},
-    tls::Certificate,
-};
+use crate::{route::Servers, router::Routes, tls::Certificate};
 use arc_swap::ArcSwap;
 use mcpmeter_config::{ClientIp, Config, Flag, Source};
 use std::{

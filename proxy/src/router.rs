@@ -3,69 +3,14 @@
 
 use crate::{
     auth,
-    occupancy::Occupancy,
-    process_meter::{Meter, Meters, Use},
-    stdio,
-    upstream::{Connector, HeadLimits, client_tls},
+    process_meter::{Meter, Use},
+    route::{Route, Servers, Target},
+    upstream::HeadLimits,
 };
-use http::{HeaderValue, Uri, uri::PathAndQuery};
+use http::{Uri, uri::PathAndQuery};
 use mcpmeter_config as config;
-use mcpmeter_observer::{Identity, Instance, Mount};
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
-
-/// One way to one upstream.
-pub(crate) struct Route {
-    /// As it was configured.
-    pub(crate) config: config::Route,
-    /// What is observed of it, kept over reloads that leave the identity alone.
-    pub(crate) instance: Arc<Instance>,
-    pub(crate) server: Server,
-    /// What its calls cost, kept over reloads.
-    pub(crate) meter: Arc<Meter>,
-    /// The exchanges at this moment, kept over reloads.
-    pub(crate) occupancy: Arc<Occupancy>,
-}
-
-/// What is behind a route.
-pub(crate) enum Server {
-    /// A server that speaks HTTP.
-    Http {
-        connector: Connector,
-        /// What `Host` says to it; absent if the client's is preserved.
-        host: Option<HeaderValue>,
-    },
-    /// A server that is a program.
-    Stdio(stdio::Server),
-}
-
-/// What all routes' servers have in common. Cheap to clone.
-#[derive(Clone, Default)]
-pub(crate) struct Servers {
-    /// Where programs run.
-    pub(crate) programs: stdio::Host,
-    /// What servers cost.
-    pub(crate) meters: Meters,
-}
-
-impl Servers {
-    fn meter_of(&self, route: &config::Route) -> Meter {
-        match &route.upstream {
-            config::Upstream::Http(url) => self.meters.of_http(url, route.process.as_ref()),
-            config::Upstream::Stdio(_) => self.meters.of_programs(),
-        }
-    }
-}
-
-/// A request's target as its route understands it. All parts are as they were written.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Target<'a> {
-    /// What lies behind the route's prefix.
-    Inside(&'a str),
-    /// A document about authorization, whose name comes before the prefix.
-    Document { whole: &'a str, name: &'a str, inside: &'a str },
-    /// The server as a whole (`OPTIONS *`).
-    Server,
-}
+use mcpmeter_observer::Instance;
+use std::{collections::HashMap, io, sync::Arc};
 
 /// All routes, by what leads to them. Never changed; a reload makes another one.
 #[derive(Default)]
@@ -102,7 +47,8 @@ impl Routes {
     /// The instances that the next table no longer has, as long as calls are open in them or an exchange still
     /// holds them: their calls have to end in records, too.
     fn leave_behind(&self, next: &Self) -> Vec<Arc<Instance>> {
-        let stays = |instance: &Arc<Instance>| next.all().any(|route| Arc::ptr_eq(&route.instance, instance));
+        let stays =
+            |instance: &Arc<Instance>| next.all().any(|route| route.instance.is_same_server(instance));
         // One reference is this table's own.
         let is_busy = |instance: &Arc<Instance>| Arc::strong_count(instance) > 1 || instance.has_open();
         self.instances().filter(|instance| !stays(instance) && is_busy(instance)).map(Arc::clone).collect()
@@ -184,114 +130,10 @@ impl Routes {
     }
 }
 
-impl Server {
-    fn http(wanted: &config::Route, url: &config::HttpUpstream, heads: HeadLimits) -> io::Result<Self> {
-        let tls = match url.scheme {
-            config::Scheme::Http => None,
-            config::Scheme::Https => Some(client_tls(wanted.ca_file.as_deref())?),
-        };
-        let timeout = Duration::from_millis(wanted.connect_timeout_ms);
-        let host = HeaderValue::from_str(&url.authority).map_err(io::Error::other)?;
-        let connector = Connector::new(url, tls, timeout, heads)?;
-        Ok(Self::Http { connector, host: (!wanted.preserve_host).then_some(host) })
-    }
-}
-
-impl Route {
-    fn build(
-        wanted: &config::Route,
-        known: Option<&Self>,
-        heads: HeadLimits,
-        servers: &Servers,
-    ) -> io::Result<Self> {
-        let identity = Identity {
-            instance_id: wanted.instance_id.as_str().into(),
-            user_id: wanted.user_id.as_deref().map(Into::into),
-            organization_id: wanted.organization_id.as_deref().map(Into::into),
-        };
-        let (origin, base_path) = match &wanted.upstream {
-            config::Upstream::Http(url) => {
-                (format!("{}://{}", url.scheme.as_str(), url.authority), url.base_path.clone())
-            }
-            // Where its `endpoint` event is resolved; nobody sees it.
-            config::Upstream::Stdio(_) => ("http://localhost".to_owned(), String::new()),
-        };
-        let mount = Mount {
-            origin,
-            base_path,
-            prefix: if wanted.host.is_some() { String::new() } else { format!("/{}", wanted.name) },
-        };
-        let kept =
-            known.filter(|known| *known.instance.identity() == identity && *known.instance.mount() == mount);
-        let instance = match kept {
-            Some(known) => Arc::clone(&known.instance),
-            None if wanted.upstream.as_http().is_none() => Arc::new(Instance::new_stdio(identity, mount)),
-            None => Arc::new(Instance::new(identity, mount)),
-        };
-        let kept = known.filter(|known| {
-            known.config.upstream == wanted.upstream && known.config.process == wanted.process
-        });
-        let meter = kept.map(|known| Arc::clone(&known.meter));
-        let meter = meter.unwrap_or_else(|| Arc::new(servers.meter_of(wanted)));
-        let server = match &wanted.upstream {
-            config::Upstream::Http(url) => Server::http(wanted, url, heads)?,
-            config::Upstream::Stdio(command) => {
-                Server::Stdio(stdio::Server::new(&wanted.name, command, &servers.programs, &meter))
-            }
-        };
-        Ok(Self {
-            server,
-            meter,
-            instance,
-            occupancy: known.map(|known| Arc::clone(&known.occupancy)).unwrap_or_default(),
-            config: wanted.clone(),
-        })
-    }
-
-    /// What a target means to a route that has a host of its own.
-    fn understand<'a>(&self, target: &'a str) -> Target<'a> {
-        match auth::split_document(target) {
-            _ if target == "*" => Target::Server,
-            // Whoever knows the clients' URLs has its documents where they look for them.
-            Some((name, inside)) if self.config.auth_rewrite == config::AuthRewrite::Urls => {
-                Target::Document { whole: target, name, inside }
-            }
-            _ => Target::Inside(target),
-        }
-    }
-
-    fn base_path(&self) -> &str {
-        self.config.upstream.as_http().map_or("", |url| url.base_path.as_str())
-    }
-
-    /// Path and query as the upstream is asked for them.
-    pub(crate) fn upstream_target(&self, target: Target<'_>) -> String {
-        let rest = match (target, self.config.auth_rewrite) {
-            (Target::Inside(rest), _) => rest,
-            (Target::Server, _) => return "*".to_owned(),
-            // It was told the clients' URL, and has put the document where that leads.
-            (Target::Document { whole, .. }, config::AuthRewrite::Off) => return whole.to_owned(),
-            (Target::Document { name, inside, .. }, config::AuthRewrite::Urls) => {
-                return [name, self.base_path(), inside].concat();
-            }
-        };
-        let base = self.base_path();
-        let is_whole =
-            rest.starts_with('/') || (!base.is_empty() && (rest.is_empty() || rest.starts_with('?')));
-        // Of exactly the length that is needed: a URI made of it takes the memory over.
-        [base, if is_whole { "" } else { "/" }, rest].concat()
-    }
-
-    /// Whether the stream of a legacy client may need its endpoint changed: it may name the server's own origin,
-    /// or lie outside of the base path.
-    pub(crate) const fn patches_endpoint(&self) -> bool {
-        self.config.rewrite_endpoint
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::Server;
 
     fn routes(toml: &str) -> Routes {
         let source = config::Source { text: toml, ..config::Source::default() };

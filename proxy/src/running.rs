@@ -5,7 +5,8 @@ use crate::{
     lifecycle::Stopping,
     process_meter::Use,
     reload::{self, ConfigOrigin, Reloader},
-    router::{Routes, Servers},
+    route::Servers,
+    router::Routes,
     signal::{Signal, Signals},
     tls::Certificate,
 };

@@ -164,6 +164,45 @@ async fn a_legacy_conversation_goes_on_over_a_reload() {
 }
 
 #[tokio::test]
+async fn clients_stay_where_they_are_when_a_server_changes_hands() {
+    let upstream = Upstream::bind();
+    let address = upstream.address.to_string();
+    let proxy = Mcpmeter::start(&upstream.route("a").replace(&address, &format!("{address}/base")));
+    let mut stream = Wire::connect(proxy.proxy).await;
+    stream.send(get_stream("localhost", "/a/sse")).await;
+    let mut events = upstream.accept().await;
+    events.read_request().await;
+    // Within reach because it was announced, and only for that.
+    events.send([SSE_HEAD.as_bytes(), &chunk("event: endpoint\ndata: /m?s=1\n\n")].concat()).await;
+    stream.read_until("/a/~/m?s=1\n\n").await;
+    let mut begun = Wire::connect(proxy.proxy).await;
+    begun.send(post("localhost", "/a/~/m?s=1", &call(1, "before"))).await;
+    let mut server = upstream.accept().await;
+    server.read_request().await;
+    server.send("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+    begun.read_response().await;
+    reload(&proxy, |text| text + "user_id = \"somebody\"\n").await;
+    let mut client = Wire::connect(proxy.proxy).await;
+    client.send(post("localhost", "/a/~/m?s=1", &call(2, "behind"))).await;
+    let mut server = upstream.accept().await;
+    assert_eq!(server.read_request().await.start_line(), "POST /m?s=1 HTTP/1.1");
+    server.send("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").await;
+    for id in [1, 2] {
+        events.send(chunk(format!("data: {}\n\n", result(id)))).await;
+        stream.read_until(result(id)).await;
+    }
+    let mut rows = proxy.wait_for_rows(2).await;
+    rows.sort_by_key(|row| row["rpc_id"].as_str().map(str::to_owned));
+    let told =
+        rows.iter().map(|row| (row["tool_name"].as_str(), row["user_id"].as_str(), row["match"].as_str()));
+    let exact = Some("exact");
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [(Some("before"), None, exact), (Some("behind"), Some("somebody"), exact)]
+    );
+}
+
+#[tokio::test]
 async fn no_call_suffers_from_reloads() {
     let upstream = Serving::results();
     let proxy = Mcpmeter::start(&upstream.route("a"));

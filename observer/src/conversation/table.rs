@@ -56,15 +56,31 @@ impl Conversations {
 
     /// The conversation with this key, made if need be; and the calls of one that had to make room.
     pub(crate) fn get_or_insert(&self, key: &[u8], now: Tick) -> (Arc<Conversation>, Vec<OpenCall>) {
-        let secret = key;
-        let key = &*bounded(key);
-        let mut shard = self.shard(key);
+        let short = &*bounded(key);
+        self.get_or_insert_in(&mut self.shard(short), (key, short), now)
+    }
+
+    /// The same for a legacy conversation with one stream more. Counted before anybody else can look for it: the end of
+    /// another stream must not take it away in between.
+    pub(crate) fn open_stream(&self, key: &[u8], now: Tick) -> (Arc<Conversation>, Vec<OpenCall>) {
+        let short = &*bounded(key);
+        let mut shard = self.shard(short);
+        let (conversation, forgotten) = self.get_or_insert_in(&mut shard, (key, short), now);
+        conversation.open_stream();
+        (conversation, forgotten)
+    }
+
+    fn get_or_insert_in(
+        &self,
+        shard: &mut Shard,
+        (secret, key): (&[u8], &[u8]),
+        now: Tick,
+    ) -> (Arc<Conversation>, Vec<OpenCall>) {
         if let Some(found) = shard.get(key) {
             found.last_seen.store(now.0, Ordering::Relaxed);
             return (Arc::clone(found), Vec::new());
         }
-        let forgotten =
-            if shard.len() >= MAX_CONVERSATIONS / SHARDS { forget_oldest(&mut shard) } else { None };
+        let forgotten = if shard.len() >= MAX_CONVERSATIONS / SHARDS { forget_oldest(shard) } else { None };
         let conversation = Arc::new(Conversation::new(secret, now));
         shard.insert(key.into(), Arc::clone(&conversation));
         if forgotten.is_none() {
@@ -77,18 +93,32 @@ impl Conversations {
     /// Forgets a conversation and gives back what was open in it. Calls that are still being asked in it end with
     /// the status.
     pub(crate) fn remove(&self, key: &[u8], status: Status) -> Vec<OpenCall> {
-        let key = &*bounded(key);
-        let removed = self.shard(key).remove(key);
-        let Some(removed) = removed else { return Vec::new() };
-        self.len.fetch_sub(1, Ordering::Release);
-        removed.take_everything(status)
+        self.remove_if(key, status, |_| true)
     }
 
     /// Forgets a legacy conversation unless a stream of it is still there.
     pub(crate) fn remove_without_streams(&self, key: &[u8], status: Status) -> Vec<OpenCall> {
-        let short = &*bounded(key);
-        let has_stream = self.shard(short).get(short).is_some_and(|conversation| conversation.has_stream());
-        if has_stream { Vec::new() } else { self.remove(key, status) }
+        self.remove_if(key, status, |conversation| !conversation.has_stream())
+    }
+
+    fn remove_if(
+        &self,
+        key: &[u8],
+        status: Status,
+        wanted: impl FnOnce(&Conversation) -> bool,
+    ) -> Vec<OpenCall> {
+        let key = &*bounded(key);
+        let removed = {
+            let mut shard = self.shard(key);
+            if shard.get(key).is_some_and(|conversation| wanted(conversation)) {
+                shard.remove(key)
+            } else {
+                None
+            }
+        };
+        let Some(removed) = removed else { return Vec::new() };
+        self.len.fetch_sub(1, Ordering::Release);
+        removed.take_everything(status)
     }
 
     /// How many there are.

@@ -89,10 +89,12 @@ impl Exchange {
         let (calls, is_pipe) = match &self.role {
             Role::LegacyStream { conversation, endpoint } => {
                 let mut calls = conversation.close_stream();
-                calls.extend(self.instance.endpoints.remove_without_streams(endpoint.as_bytes(), status));
+                calls.extend(
+                    self.instance.memory.endpoints.remove_without_streams(endpoint.as_bytes(), status),
+                );
                 (calls, false)
             }
-            Role::Pipe { key, .. } => (self.instance.endpoints.remove(key, status), true),
+            Role::Pipe { key, .. } => (self.instance.memory.endpoints.remove(key, status), true),
             _ => return,
         };
         let outcome = match ending {
@@ -120,14 +122,14 @@ impl Exchange {
                     self.complete(&mut call);
                     // From here on only its session's cancellations count.
                     if let Some(key) = call.soft_key.take() {
-                        self.instance.outside_session.end(key, call.asked_at);
+                        self.instance.memory.outside_session.end(key, call.asked_at);
                     }
                     detached.push(call);
                 }
             }
         }
         if let Some(session) = self.session.as_ref().filter(|_| !detached.is_empty()) {
-            let Some(permit) = self.instance.waiting.take(detached.len()) else {
+            let Some(permit) = self.instance.memory.waiting.take(detached.len()) else {
                 return self.give_up(detached, now);
             };
             let event_ids = std::mem::take(&mut self.answer.event_ids);

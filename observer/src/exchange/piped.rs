@@ -18,7 +18,7 @@ impl Exchange {
     /// so that its cancelled calls expire and its open ones are waited for like theirs.
     pub(crate) fn begin_pipe(instance: Arc<Instance>, entropy: u128, now: Tick) -> Self {
         let key: Box<[u8]> = [b"\0pipe".as_slice(), &entropy.to_be_bytes()].concat().into();
-        let (conversation, forgotten) = instance.endpoints.get_or_insert(&key, now);
+        let (conversation, forgotten) = instance.memory.endpoints.get_or_insert(&key, now);
         let scanner = Some(Box::<Scanner>::default());
         let mut pipe = Self {
             instance,

@@ -104,7 +104,7 @@ impl Exchange {
         record.client_version = client(Leaf::MetaClientVersion, |info| &info.client_version);
         record.session_hash = self.session_hash();
         let state = hash_leaf(message, Leaf::ParamsRequestState);
-        record.mrtr_group = state.map(|state| self.instance.rounds.group_of(state));
+        record.mrtr_group = state.map(|state| self.instance.memory.rounds.group_of(state));
         let header = self.facts.traceparent.as_ref().and_then(|value| value.to_str().ok());
         let parent = message.text(Leaf::Traceparent).and_then(TraceParent::parse);
         if let Some(parent) = parent.or_else(|| header.and_then(TraceParent::parse)) {
@@ -150,8 +150,8 @@ impl Exchange {
             }
             _ => {
                 if self.is_outside_session() && !call.record.is_modern() {
-                    let key = self.facts.soft_key(&self.instance.outside_session, &call.id);
-                    self.instance.outside_session.begin(key);
+                    let key = self.facts.soft_key(&self.instance.memory.outside_session, &call.id);
+                    self.instance.memory.outside_session.begin(key);
                     call.soft_key = Some(key);
                 }
                 self.open.push(call);
@@ -224,7 +224,7 @@ impl Exchange {
             }
             // A client of 2026-07-28 cancels by closing the stream, and its ids say nothing outside of its exchange.
             None if self.is_outside_session() && !self.states_modern() => {
-                let outside = &self.instance.outside_session;
+                let outside = &self.instance.memory.outside_session;
                 outside.note_cancel(self.facts.soft_key(outside, &cancel.id), cancel.reason, at);
             }
             None => {}

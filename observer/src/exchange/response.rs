@@ -41,7 +41,8 @@ impl Exchange {
         }
         let expects = match self.role {
             Role::Post => !self.asked.done || !self.open.is_empty() || self.asked.expects_more(),
-            Role::LegacyPost(_) => !self.open.is_empty(),
+            // Its answers come on the stream; but a server may give them here.
+            Role::LegacyPost(_) => !self.open.is_empty() || self.asked.requests > 0,
             Role::Stream => true,
             _ => false,
         };
@@ -62,7 +63,7 @@ impl Exchange {
             None => None,
         };
         let Some(id) = id else { return };
-        let (session, forgotten) = self.instance.sessions.get_or_insert(id.as_bytes(), now);
+        let (session, forgotten) = self.instance.memory.sessions.get_or_insert(id.as_bytes(), now);
         for cancel in std::mem::take(&mut self.asked.cancels) {
             session.note_cancel(cancel);
         }
@@ -95,7 +96,7 @@ impl Exchange {
                 Role::Delete => Status::Cancelled,
                 _ => Status::UpstreamError,
             };
-            let calls = self.instance.sessions.remove(id.as_bytes(), status);
+            let calls = self.instance.memory.sessions.remove(id.as_bytes(), status);
             self.end_session_calls(calls, status, now);
         }
     }
@@ -190,8 +191,7 @@ impl Exchange {
             self.instance.count_orphan();
             return;
         };
-        let (conversation, forgotten) = self.instance.endpoints.get_or_insert(endpoint.as_bytes(), now);
-        conversation.open_stream();
+        let (conversation, forgotten) = self.instance.memory.endpoints.open_stream(endpoint.as_bytes(), now);
         self.session = Some(Arc::clone(&conversation));
         self.role = Role::LegacyStream { conversation, endpoint: endpoint.into() };
         self.end_session_calls(forgotten, Status::UpstreamError, now);
@@ -220,6 +220,9 @@ impl Exchange {
         match (&self.role, self.answer.resumed, &self.session) {
             (Role::LegacyStream { conversation, .. } | Role::Pipe { conversation, .. }, ..) => {
                 conversation.take_answered(id)
+            }
+            (Role::LegacyPost(conversation), ..) if self.open.is_empty() => {
+                conversation.take_exact(id).map(|call| (call, MatchKind::Exact))
             }
             (Role::Stream, Some(event_id), Some(session)) => session.with_resumption(|owed| {
                 let found = owed.take_call(id, event_id);
@@ -263,16 +266,16 @@ impl Exchange {
     fn remember_round(&mut self, state: Text) {
         if let Some(Finished { record, .. }) = self.finished.back_mut() {
             let group = record.mrtr_group.get_or_insert_with(|| Text::clone(&state));
-            self.instance.rounds.note(state, group);
+            self.instance.memory.rounds.note(state, group);
         }
     }
 
     /// The answer to `initialize` tells the session's version, whatever the client had asked for.
     fn take_initialized(&mut self, message: &Message, id: &IdToken) -> bool {
         let info = match &self.role {
-            Role::LegacyStream { conversation, .. } | Role::Pipe { conversation, .. } => {
-                conversation.take_initialize(id)
-            }
+            Role::LegacyStream { conversation, .. }
+            | Role::LegacyPost(conversation)
+            | Role::Pipe { conversation, .. } => conversation.take_initialize(id),
             _ => self.asked.initialize.take_if(|(asked, _)| asked == id).map(|(_, info)| info),
         };
         let Some(info) = info else { return false };

@@ -24,7 +24,7 @@ impl Exchange {
             "tasks/result" => true,
             _ => return,
         };
-        if self.instance.tasks.is_empty() {
+        if self.instance.memory.tasks.is_empty() {
             return;
         }
         if self.asked.tasks.len() >= MAX_QUESTIONS {
@@ -36,7 +36,7 @@ impl Exchange {
         }
         let Some(task) = hash_leaf(message, Leaf::ParamsTaskId) else { return };
         if method == "tasks/cancel" {
-            self.instance.tasks.note_cancel(&task);
+            self.instance.memory.tasks.note_cancel(&task);
         }
         let bytes = message.bytes;
         self.asked.tasks.push(TaskQuestion { id: message.id(), task, wants_result, bytes });
@@ -48,7 +48,7 @@ impl Exchange {
         if record.status != Status::TaskCreated {
             return;
         }
-        let settled = self.instance.tasks.insert(record, began_at, asked_at, at);
+        let settled = self.instance.memory.tasks.insert(record, began_at, asked_at, at);
         self.finished.extend(settled.map(|record| Finished { record, answered_at: None }));
     }
 
@@ -94,7 +94,7 @@ impl Exchange {
 
     /// Takes a notification on a `subscriptions/listen` that may tell the end of a task.
     pub(super) fn take_task_notice(&mut self, message: &Message, framing: Framing, bytes: u64, at: Tick) {
-        if message.method() != Some("notifications/tasks") || self.instance.tasks.is_empty() {
+        if message.method() != Some("notifications/tasks") || self.instance.memory.tasks.is_empty() {
             return;
         }
         let Some(task) = hash_leaf(message, Leaf::ParamsTaskId) else { return };
@@ -114,7 +114,7 @@ impl Exchange {
         self.answer.task_ends = self.answer.task_ends.wrapping_add(1);
         let http_status = self.answer.status;
         let end = TaskEnd { entropy, outcome, is_told, at, framing, http_status, input_bytes, output_bytes };
-        let ended = self.instance.tasks.end(task, end);
+        let ended = self.instance.memory.tasks.end(task, end);
         self.finished.extend(ended.map(|record| Finished { record, answered_at: Some(at) }));
     }
 }

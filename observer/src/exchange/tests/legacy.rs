@@ -29,6 +29,46 @@ fn a_legacy_answer_is_matched_even_before_its_202() {
 }
 
 #[test]
+fn a_legacy_server_may_answer_on_the_post_itself() {
+    let instance = instance();
+    let mut stream = legacy_stream(&instance);
+    let initialize = r#"{"id":0,"method":"initialize","params":{"clientInfo":{"name":"old","version":"1"}}}"#;
+    let mut exchange = legacy_post(&instance, initialize);
+    respond(&mut exchange, 200, "application/json", 11);
+    exchange.handle_response_data(br#"{"id":0,"result":{"protocolVersion":"2024-11-05"}}"#, Tick(12 * MS));
+    exchange.handle_response_end(Tick(12 * MS));
+    let mut exchange = legacy_post(&instance, CALL);
+    respond(&mut exchange, 200, "application/json", 21);
+    exchange.handle_response_data(ANSWER.as_bytes(), Tick(22 * MS));
+    exchange.handle_response_end(Tick(22 * MS));
+    let record = only(take(&mut exchange));
+    assert_eq!(
+        (record.status, record.match_kind, record.duration_us),
+        (Status::Ok, MatchKind::Exact, 12_000)
+    );
+    assert_eq!((record.client_name.as_deref(), record.http_status), (Some("old"), Some(200)));
+    stream.handle_response_end(Tick(30 * MS));
+    assert!(take(&mut stream).is_empty());
+}
+
+#[test]
+fn a_stream_that_opens_while_another_ends_keeps_its_conversation() {
+    let instance = instance();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..50_000 {
+                    let mut stream = legacy_stream(&instance);
+                    assert!(instance.announces("/messages?s=1", Tick(3)));
+                    stream.handle_client_left(Tick(5 * MS));
+                }
+            });
+        }
+    });
+    assert_eq!(instance.conversations(), 0);
+}
+
+#[test]
 fn legacy_calls_end_with_their_post_or_their_stream() {
     let instance = instance();
     let mut stream = legacy_stream(&instance);
