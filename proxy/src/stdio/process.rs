@@ -88,13 +88,13 @@ impl Process {
         let id = child.id().expect("it has not been waited for");
         let group = Group::of(id, undertaker);
         // From here on, whatever fails, its group ends.
-        let ended =
-            group.watch_leader().map_err(|error| SpawnError::Failed(launch.words[0].clone(), error))?;
+        let failed = |error| SpawnError::Failed(launch.words[0].clone(), error);
+        let ended = group.watch_leader().map_err(failed)?;
         let piped = "it was started with three pipes";
         let (stdin, stdout) = (child.stdin().take().expect(piped), child.stdout().take().expect(piped));
         let upkeep = Upkeep::new();
         Ok(Self {
-            stdin: LineWriter::start(stdin, launch.max_line, &upkeep),
+            stdin: LineWriter::start(stdin, launch.max_line, &upkeep).map_err(failed)?,
             lines: Some(Lines::start(stdout, launch.max_line, &upkeep)),
             stderr: stderr::Tail::start(child.stderr().take().expect(piped), id, &upkeep),
             _upkeep: upkeep,

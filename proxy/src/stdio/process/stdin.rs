@@ -1,16 +1,20 @@
-//! What a program is told. Whoever tells it something never waits: lines wait here, up to a limit, and are written as
-//! fast as the program reads, independently of what it says (two full pipes would block each other).
+//! What a program is told. Whoever tells it something never waits: a line goes into the pipe at once where that has room;
+//! otherwise lines wait here, up to a limit, and are written as fast as the program reads, independently of what it says
+//! (two full pipes would block each other).
 
 use super::upkeep::Upkeep;
 use bytes::Bytes;
 use std::{
-    io::IoSlice,
+    io::{self, IoSlice},
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{
+            AtomicUsize,
+            Ordering::{AcqRel, Acquire, Release},
+        },
     },
 };
-use tokio::{io::AsyncWriteExt, process::ChildStdin, sync::mpsc};
+use tokio::{net::unix::pipe::Sender, process::ChildStdin, sync::mpsc};
 
 /// How much may wait beside the longest line.
 const SLACK: usize = 8 << 20;
@@ -24,29 +28,50 @@ pub(crate) struct NotReading;
 /// Where a program is told lines. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct LineWriter {
-    /// `None` closes the pipe behind what has been told.
-    lines: mpsc::UnboundedSender<Option<Bytes>>,
+    /// What the pipe had no room for. `None` closes it behind that.
+    lines: mpsc::UnboundedSender<Option<Rest>>,
     waiting: Arc<AtomicUsize>,
     limit: usize,
+    /// Gone when the pipe is to be closed. Locked by whoever writes past the queue, so that lines stay whole.
+    pipe: Arc<Mutex<Weak<Sender>>>,
+}
+
+/// A line of which a part may have been written.
+#[derive(Debug)]
+struct Rest {
+    line: Bytes,
+    written: usize,
 }
 
 impl LineWriter {
-    pub(super) fn start(stdin: ChildStdin, max_line: usize, upkeep: &Upkeep) -> Self {
+    pub(super) fn start(stdin: ChildStdin, max_line: usize, upkeep: &Upkeep) -> io::Result<Self> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let waiting = Arc::<AtomicUsize>::default();
+        let stdin = Arc::new(Sender::from_owned_fd(stdin.into_owned_fd()?)?);
+        let pipe = Arc::new(Mutex::new(Arc::downgrade(&stdin)));
         upkeep.spawn(write_all(stdin, receiver, Arc::clone(&waiting)));
-        Self { lines: sender, waiting, limit: max_line.saturating_add(SLACK) }
+        Ok(Self { lines: sender, waiting, limit: max_line.saturating_add(SLACK), pipe })
     }
 
     /// Tells it a line, given without its end.
     pub(crate) fn write(&self, line: Bytes) -> Result<(), NotReading> {
-        let bytes = line.len() + OVERHEAD;
-        if self.waiting.fetch_add(bytes, Relaxed) + bytes > self.limit {
-            self.waiting.fetch_sub(bytes, Relaxed);
+        let pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = Rest { line, written: 0 };
+        // Where nothing waits, nobody else writes. The thread that programs live on need not be woken for it.
+        if self.waiting.load(Acquire) == 0
+            && let Some(stdin) = pipe.upgrade()
+            && rest.try_write(&stdin).is_ok_and(|()| rest.is_written())
+        {
+            return Ok(());
+        }
+        let bytes = rest.line.len() + OVERHEAD;
+        // What is begun has to be finished.
+        if self.waiting.fetch_add(bytes, AcqRel) + bytes > self.limit && rest.written == 0 {
+            self.waiting.fetch_sub(bytes, Release);
             return Err(NotReading);
         }
         // One that has closed its stdin is ended for that, and whoever waits is told of its end.
-        let _ = self.lines.send(Some(line));
+        let _ = self.lines.send(Some(rest));
         Ok(())
     }
 
@@ -63,28 +88,36 @@ impl LineWriter {
 }
 
 async fn write_all(
-    mut stdin: ChildStdin,
-    mut lines: mpsc::UnboundedReceiver<Option<Bytes>>,
+    stdin: Arc<Sender>,
+    mut lines: mpsc::UnboundedReceiver<Option<Rest>>,
     waiting: Arc<AtomicUsize>,
 ) {
-    while let Some(Some(line)) = lines.recv().await {
-        if write_line(&mut stdin, &line).await.is_err() {
-            // Its end is seen elsewhere; here, nothing can be told any more.
-            return;
+    while let Some(Some(mut rest)) = lines.recv().await {
+        while !rest.is_written() {
+            let written = match stdin.writable().await {
+                Ok(()) => rest.try_write(&stdin),
+                Err(error) => Err(error),
+            };
+            if written.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
+                // Its end is seen elsewhere; here, nothing can be told any more.
+                return;
+            }
         }
-        waiting.fetch_sub(line.len() + OVERHEAD, Relaxed);
+        waiting.fetch_sub(rest.line.len() + OVERHEAD, Release);
     }
 }
 
-/// In one system call where the pipe has room: a short line and its end arrive together.
-async fn write_line(stdin: &mut ChildStdin, line: &[u8]) -> std::io::Result<()> {
-    let mut written = stdin.write_vectored(&[IoSlice::new(line), IoSlice::new(b"\n")]).await?;
-    if written < line.len() {
-        stdin.write_all(&line[written..]).await?;
-        written = line.len();
+impl Rest {
+    /// Writes as much as the pipe takes, in one system call: a short line and its end arrive together.
+    fn try_write(&mut self, stdin: &Sender) -> io::Result<()> {
+        let begun = &self.line[self.written.min(self.line.len())..];
+        let written = stdin.try_write_vectored(&[IoSlice::new(begun), IoSlice::new(b"\n")])?;
+        self.written += written;
+        Ok(())
     }
-    if written == line.len() {
-        stdin.write_all(b"\n").await?;
+
+    /// Whether its end is written, too.
+    fn is_written(&self) -> bool {
+        self.written > self.line.len()
     }
-    Ok(())
 }
