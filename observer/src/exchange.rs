@@ -239,7 +239,9 @@ impl Exchange {
         if let Some(key) = call.soft_key {
             self.instance.memory.outside_session.end(key, call.asked_at);
         }
-        self.finished.push_back(Finished { record: end(call), answered_at });
+        let mut record = end(call);
+        self.refine_refusal(&mut record);
+        self.finished.push_back(Finished { record, answered_at });
     }
 
     /// Whether the client has cancelled a call, and for which reason if it gave one.

@@ -83,7 +83,11 @@ impl Outcome {
     /// From what kept the answer from coming.
     pub(crate) fn of_failure(failure: &Failure) -> Self {
         // Who refuses a call has not asked the upstream, so its fault it is not.
-        let origin = if failure.status == Status::Limited { Origin::Proxy } else { Origin::Upstream };
+        let origin = match failure.status {
+            Status::Limited => Origin::Proxy,
+            Status::Cancelled => Origin::Client,
+            _ => Origin::Upstream,
+        };
         let detail = failure.context.as_deref().map(|context| redact::keep_document(context, MAX_DETAIL));
         Self {
             error_code: Some(failure.code.into()),

@@ -107,10 +107,8 @@ async fn run_on(plan: Plan) -> Result<u8, PipeError> {
     let meter = meters.of_programs();
     let ended = match server {
         Started::Child(child) => {
-            if let Some(pid) = child.pid() {
-                recorder.meter(meter.track(pid));
-                meters.start_sampler()?;
-            }
+            recorder.meter(meter.track(child.pid()));
+            meters.start_sampler()?;
             command::run(child, between).await
         }
         Started::Remote(options) => {

@@ -71,6 +71,7 @@ impl Refusal {
             _ if failure.http_status == Some(503) => StatusCode::SERVICE_UNAVAILABLE,
             Status::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Status::Limited => StatusCode::SERVICE_UNAVAILABLE,
+            Status::Cancelled => StatusCode::NOT_FOUND,
             _ => StatusCode::BAD_GATEWAY,
         };
         let (error, what) = match (failure.code, failure.detail) {
@@ -84,6 +85,7 @@ impl Refusal {
                 ("connection_limit_reached", "too many requests to this server at a time")
             }
             ("spawn_failed", _) => ("destination_unavailable", "the server could not be started"),
+            ("session_deleted", _) => ("http_request_error", "the session was ended"),
             ("process_exited", _) => ("connection_terminated", "the server's process has ended"),
             ("start_timeout", _) => ("http_response_timeout", "the server has not begun to answer in time"),
             ("max_processes" | "max_sessions", _) => {

@@ -57,6 +57,8 @@ impl Running {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Signal::Stop => return,
+                    // Without a file it can only mean that the terminal is gone.
+                    Signal::Reload if reloader.origin.text.is_some() => return,
                     Signal::Reload => reloader.reload(),
                 },
                 _ = look.tick() => reloader.reload_if_changed(),

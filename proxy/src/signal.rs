@@ -16,7 +16,8 @@ pub(crate) enum Signal {
 pub(crate) struct Signals {
     terminate: Stream,
     interrupt: Stream,
-    hang_up: Stream,
+    /// Absent if we were started to outlive our terminal (`nohup`).
+    hang_up: Option<Stream>,
 }
 
 impl Signals {
@@ -24,7 +25,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
+            hang_up: if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) },
         })
     }
 
@@ -33,7 +34,7 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Signal::Stop,
             _ = self.interrupt.recv() => Signal::Stop,
-            _ = self.hang_up.recv() => Signal::Reload,
+            Some(_) = received(&mut self.hang_up) => Signal::Reload,
         }
     }
 
@@ -41,4 +42,15 @@ impl Signals {
     pub(crate) async fn next_stop(&mut self) {
         while self.next().await != Signal::Stop {}
     }
+}
+
+async fn received(stream: &mut Option<Stream>) -> Option<()> {
+    stream.as_mut()?.recv().await
+}
+
+/// Whether whoever started us has set SIGHUP aside.
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or_default();
+    u64::from_str_radix(ignored.trim(), 16).is_ok_and(|ignored| ignored & 1 != 0)
 }

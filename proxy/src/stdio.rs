@@ -6,6 +6,7 @@
 //! `endpoint.rs` what a request asks for.
 
 mod answering;
+mod answers;
 mod body;
 mod carrying;
 mod child;
@@ -34,7 +35,7 @@ use mcpmeter_observer::Failure;
 use running::Plan;
 use session::Sessions;
 use shared::{NoChild, Shared};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// The server of one route. Dropped, it ends its programs.
 pub(crate) struct Server {
@@ -84,7 +85,7 @@ impl Server {
             meter: Arc::clone(&self.meter),
             on_end: Box::new(move || {
                 if let Some(sessions) = sessions.upgrade() {
-                    sessions.sweep();
+                    sessions.sweep(None);
                 }
             }),
         };
@@ -96,6 +97,8 @@ impl Server {
         if self.command.isolation != Isolation::Shared {
             return Ok((self.start(false).await?, true));
         }
+        let patience = self.command.idle_timeout_ms;
+        self.sessions.sweep((patience > 0).then(|| Duration::from_millis(patience)));
         match self.legacy.get(false, async || self.start(true).await).await {
             Ok(child) => Ok((child, false)),
             Err(NoChild::Failed(failure)) => Err(failure),

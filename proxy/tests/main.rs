@@ -32,6 +32,7 @@ mod probes;
 mod process_meter;
 mod redirects;
 mod reloading;
+mod run_command;
 mod stdio_cases;
 mod stdio_command;
 mod stdio_programs;

@@ -330,6 +330,34 @@ async fn what_a_server_says_last_is_forwarded_and_recorded() {
     );
 }
 
+#[tokio::test]
+async fn a_client_that_has_said_all_still_gets_its_answer() {
+    let state = State::new();
+    let answer = r#"{"jsonrpc":"2.0","id":5,"result":{"content":[]}}"#;
+    // Longer than a server has that owes nothing.
+    let script = format!("read line; sleep 2.5; echo '{answer}'");
+    let mut piped = Piped::start(&state, &["--name", "x", "--", "sh", "-c", &script]);
+    piped.ask(5, "tools/call", &json!({ "name": "slow" }));
+    piped.hang_up();
+    assert_eq!(piped.hear().as_deref(), Some(answer));
+    assert_eq!(piped.wait(), Some(0));
+    assert_eq!(state.rows("x").await[0]["status"], "ok");
+}
+
+#[tokio::test]
+async fn a_server_that_crashes_behind_its_clients_last_word_is_told_as_such() {
+    let state = State::new();
+    let mut piped = Piped::start(&state, &["--name", "x", "--", "sh", "-c", "read a; read b; kill -SEGV $$"]);
+    piped.ask(5, "tools/call", &json!({ "name": "t" }));
+    piped.hang_up();
+    assert_eq!(piped.wait(), Some(139));
+    let rows = state.rows("x").await;
+    assert_eq!(
+        (&rows[0]["status"], &rows[0]["error_code"], &rows[0]["error_detail"]["process"]["signal"]),
+        (&json!("upstream_error"), &json!("process_exited"), &json!(11))
+    );
+}
+
 /// Waits until no process has the words in its command line.
 async fn until_gone(words: &str) {
     eventually("its processes are gone", || processes_with(words).is_empty()).await;

@@ -49,6 +49,25 @@ async fn a_session_from_initialize_to_delete() {
 }
 
 #[tokio::test]
+async fn what_a_client_leaves_open_when_it_ends_its_session_is_its_own_doing() {
+    let mcpmeter = Mcpmeter::start(&odd(&[], ""));
+    let session = Session::open(&mcpmeter).await;
+    let mut client = session.begin(&call(1, "never")).await;
+    while text_of(&session.call(2, "echo b").await) != "b" {}
+    assert_eq!(session.delete().await, 200);
+    assert_eq!(client.read_response().await.status(), 404);
+    // A session that is over, and a message that is none.
+    assert_eq!(session.call(3, "echo late").await.status(), 404);
+    let rows = mcpmeter.stop().await;
+    let row = |tool: &str| rows.iter().find(|row| row["tool_name"] == tool).expect("a row");
+    let of = |tool: &str| {
+        (row(tool)["status"].clone(), row(tool)["status_detail"].clone(), row(tool)["origin"].clone())
+    };
+    assert_eq!(of("never"), (json!("cancelled"), json!("session_ended"), json!("client")));
+    assert_eq!(of("echo late"), (json!("rpc_error"), json!("session_lost"), json!("client")));
+}
+
+#[tokio::test]
 async fn a_request_without_a_session_or_with_a_wrong_one() {
     let mcpmeter = Mcpmeter::start(&odd(&[], ""));
     let without = ask(mcpmeter.proxy, "/odd/mcp", "", &call(1, "echo")).await;
@@ -247,6 +266,18 @@ async fn a_client_of_the_revision_without_sessions_learns_that_the_program_is_ol
         );
     }
     assert_eq!(text_of(&Session::open(&mcpmeter).await.call(1, "echo a").await), "a");
+}
+
+#[tokio::test]
+async fn a_program_that_says_nothing_to_a_question_it_does_not_know_is_taken_for_an_older_one() {
+    let mcpmeter = Mcpmeter::start(&odd(&["--silent"], ""));
+    let answer = modern(&mcpmeter, "1", "echo a").await;
+    assert_eq!(
+        (answer.status(), answer.header("content-type").as_deref()),
+        (400, Some("text/plain; charset=utf-8")),
+        "{}",
+        answer.text()
+    );
 }
 
 #[tokio::test]

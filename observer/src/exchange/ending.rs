@@ -3,11 +3,11 @@
 
 use super::{Exchange, Role};
 use crate::{
-    call::{Text, Tick},
+    call::{CallRecord, Text, Tick},
     conversation::Detached,
     correlator::{OpenCall, OpenCalls},
     outcome::Outcome,
-    word::{Origin, Status, StatusDetail},
+    word::{Origin, Status, StatusDetail, Transport},
 };
 
 /// What kept the upstream's answer from coming, as the owner of the sockets saw it.
@@ -195,6 +195,21 @@ impl Exchange {
         Outcome {
             error_message: Some(Text::from(format!("http status {status} without an answer"))),
             ..Outcome::new(Status::UpstreamError, StatusDetail::NoResponse, Origin::Upstream)
+        }
+    }
+
+    /// What an error's HTTP status adds to its code.
+    pub(super) fn refine_refusal(&self, record: &mut CallRecord) {
+        let is_refused = self.answer.status.is_some_and(|status| (400..500).contains(&status));
+        if record.status != Status::RpcError || !is_refused {
+            return;
+        }
+        if self.answer.status == Some(404) && self.facts.session_id.is_some() {
+            record.status_detail = record.status_detail.or(Some(StatusDetail::SessionLost));
+        }
+        // A program knows no HTTP status: it was not asked, or the client's mistake was read from its answer.
+        if self.instance.transport == Some(Transport::Stdio) {
+            record.origin = Some(Origin::Client);
         }
     }
 }

@@ -121,7 +121,10 @@ pub(crate) fn follow(live: &Live, pulse: Pulse, bar: Bar) {
                         continue;
                     }
                 };
-                bar.0.suspend(|| println!("{text}"));
+                // Nobody reads any more; what is recorded is not the terminal's business.
+                if bar.0.suspend(|| writeln!(stdout(), "{text}")).is_err() {
+                    return;
+                }
             }
         });
     });

@@ -4,7 +4,10 @@ use super::{Failure, panel};
 use crate::{app::App, reload::ConfigOrigin, telemetry};
 use clap::Args;
 use mcpmeter_config::StoreUrl;
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// Runs one stdio server behind HTTP until Ctrl-C, and shows each call. Other settings come from the environment.
 #[derive(Debug, Args)]
@@ -29,6 +32,7 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let origin = self.origin()?;
+        check_program(&self.command[0])?;
         let config = origin.load().map_err(|problems| Failure::config(&problems, false))?;
         make_room(&config.store.url)?;
         let bar = panel::Bar::new();
@@ -49,10 +53,10 @@ impl Run {
         let mut text = format!("[[route]]\nname = {}\ncommand = [{}]\n", quoted(&name), words.join(", "));
         // The panel says what goes on.
         text.push_str("[log]\nlevel = \"warn\"\n");
-        text.push_str(&format!(
-            "[store]\nurl = {}\n",
-            quoted(&format!("sqlite:{}", default_store()?.display()))
-        ));
+        if self.store.is_none() {
+            let url = format!("sqlite:{}", default_store()?.display());
+            text.push_str(&format!("[store]\nurl = {}\n", quoted(&url)));
+        }
         let flags = [
             ("--listen", "proxy.listen", &self.listen),
             ("--admin-listen", "admin.listen", &self.admin_listen),
@@ -62,6 +66,18 @@ impl Run {
         let flags = flags.into_iter().filter_map(given).collect();
         Ok(ConfigOrigin { text: Some(text), flags, ..ConfigOrigin::default() })
     }
+}
+
+/// Programs are started when they are needed; one that is not there is told at once.
+fn check_program(program: &str) -> Result<(), Failure> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = if program.contains('/') {
+        Path::new(program).exists()
+    } else {
+        std::env::split_paths(&path).any(|folder| folder.join(program).exists())
+    };
+    let place = if program.contains('/') { "" } else { " on the PATH" };
+    if is_there { Ok(()) } else { Err(Failure::usage(&format!("there is no program `{program}`{place}"))) }
 }
 
 /// Below `$XDG_STATE_HOME` (XDG Base Directory Specification).

@@ -3,24 +3,28 @@
 //!
 //! Only for raw pass-through, where nobody reads lines: whoever bridges to HTTP has its own.
 
-use crate::stdio::process::Undertaker;
+use crate::stdio::process::{Group, Undertaker};
 use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop, ProcessSession};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Signal;
 use serde_json::json;
 use std::{
     io,
-    os::unix::process::ExitStatusExt,
+    os::{fd::OwnedFd, unix::process::ExitStatusExt},
     process::{ExitStatus, Stdio},
+    sync::Arc,
 };
-use tokio::process::{ChildStdin, ChildStdout};
+use tokio::{
+    io::unix::AsyncFd,
+    process::{ChildStdin, ChildStdout},
+};
 use tracing::warn;
 
 /// A running server.
 pub(crate) struct Child {
+    /// Before the process, so that it is ended before its leader is reaped.
+    group: Group,
     process: Box<dyn ChildWrapper>,
-    group: Option<Pid>,
-    /// Ends the group if we cannot.
-    undertaker: Option<Undertaker>,
+    ended: AsyncFd<OwnedFd>,
 }
 
 /// Why a command does not run.
@@ -67,18 +71,18 @@ impl Child {
             command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         });
         command.wrap(ProcessSession).wrap(KillOnDrop);
-        let process = command.spawn().map_err(|error| SpawnError::new(program, error))?;
-        let group = process.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        let child = Self { process, group, undertaker };
-        if let Some((undertaker, pid)) = child.undertaker.as_ref().zip(child.pid()) {
-            undertaker.begin(pid);
-        }
-        Ok(child)
+        let failed = |error| SpawnError::new(program, error);
+        // Of the library only the session is wanted; it would wait for the whole group.
+        let process = command.spawn().map_err(failed)?.into_inner();
+        let id = process.id().expect("it has not been waited for");
+        let group = Group::of(id, undertaker.map(Arc::new));
+        let ended = group.watch_leader().map_err(failed)?;
+        Ok(Self { group, process, ended })
     }
 
     /// Its process id, which is its group's and session's too.
-    pub(crate) fn pid(&self) -> Option<u32> {
-        self.group.map(|group| group.as_raw_nonzero().get().cast_unsigned())
+    pub(crate) const fn pid(&self) -> u32 {
+        self.group.number()
     }
 
     /// Its pipes, once.
@@ -86,35 +90,26 @@ impl Child {
         Some((self.process.stdin().take()?, self.process.stdout().take()?))
     }
 
-    /// Waits for its end. Can be called again if it was dropped before.
-    pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
+    /// Waits for its end. It stays a zombie until [`Self::reap`]: so long its group's number is nobody else's.
+    pub(crate) async fn ended(&self) {
+        // What cannot be waited for any more has ended.
+        let _ = self.ended.readable().await;
+    }
+
+    /// Ends what is left of its group, then says how it ended.
+    pub(crate) async fn reap(mut self) -> io::Result<ExitStatus> {
+        self.group.end();
         self.process.wait().await
     }
 
     /// Asks all of it to end.
     pub(crate) fn terminate(&self) {
-        self.signal(Signal::TERM);
+        self.group.signal(Signal::TERM);
     }
 
     /// Ends all of it.
     pub(crate) fn kill(&self) {
-        self.signal(Signal::KILL);
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(group) = self.group {
-            // It may have ended by itself meanwhile.
-            let _ = kill_process_group(group, signal);
-        }
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        self.kill();
-        if let Some((undertaker, pid)) = self.undertaker.as_ref().zip(self.pid()) {
-            undertaker.end(pid);
-        }
+        self.group.signal(Signal::KILL);
     }
 }
 

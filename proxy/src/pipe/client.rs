@@ -5,7 +5,10 @@
 //! files and terminals get a thread, which goes with the process. Never buffers what it could hand on.
 
 use bytes::Bytes;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::{
+    event::{PollFd, PollFlags},
+    fs::{FileType, Mode, OFlags},
+};
 use std::{
     io::{self, Read, Write},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
@@ -112,6 +115,14 @@ pub(crate) fn hang_up() {
     if let Ok(nothing) = rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
         let _ = rustix::stdio::dup2_stdout(nothing);
     }
+}
+
+/// Whether anybody still reads what is written: a client may close its side and wait for its last answers.
+pub(crate) fn is_listening() -> bool {
+    let stdout = io::stdout();
+    let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    !matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(1..) | Err(_))
 }
 
 /// Closes stdin, so that a client that goes on writing is told that nobody reads.

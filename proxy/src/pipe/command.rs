@@ -35,7 +35,7 @@ pub(super) async fn run(mut child: Child, between: Between) -> Ended {
     let mut stop = Stop::default();
     let upkeep = tend(&recorder);
     tokio::pin!(upkeep);
-    let exited = loop {
+    loop {
         tokio::select! {
             () = &mut up, if !up_over => {
                 up_over = true;
@@ -48,22 +48,29 @@ pub(super) async fn run(mut child: Child, between: Between) -> Ended {
                 }
             }
             () = next_stop(&mut signals) => stop.begin(PipeEnd::Stopped, &deaf),
-            () = stop.due() => stop.escalate(&child),
-            exited = child.wait() => break exited,
+            // Whoever has said all and still listens gets what is being worked on, as without us.
+            () = stop.due() => if stop.may_wait() && recorder.is_owed() && client::is_listening() {
+                stop.wait_on();
+            } else {
+                stop.escalate(&child);
+            },
+            () = child.ended() => break,
             () = &mut upkeep => {}
         }
-    };
+    }
     if !down_over && timeout(REST, &mut down).await.is_err() {
         child.kill();
         let _ = timeout(LAST_WORDS, &mut down).await;
     }
     // What else it had started goes with it.
-    drop(child);
-    ended(exited, stop.why)
+    let exited = child.reap().await;
+    let crashed = !stop.asked && exited.as_ref().is_ok_and(|status| !status.success());
+    ended(exited, if crashed { None } else { stop.why })
 }
 
+/// SIGHUP, too: there is nothing to reload.
 async fn next_stop(signals: &mut Signals) {
-    signals.next_stop().await;
+    signals.next().await;
 }
 
 /// From the client to the program, until the client has said everything. A program that reads no more is no reason to
@@ -117,16 +124,35 @@ struct Stop {
     why: Option<PipeEnd>,
     due: Option<Instant>,
     asked: bool,
+    /// Somebody does not want to wait.
+    is_hurried: bool,
 }
 
 impl Stop {
     /// The first reason counts.
     fn begin(&mut self, why: PipeEnd, deaf: &CancellationToken) {
         deaf.cancel();
-        if self.why.is_none() {
-            self.why = Some(why);
-            self.due = Some(Instant::now() + GRACE);
+        match (&self.why, &why) {
+            (None, _) => {
+                self.is_hurried = matches!(why, PipeEnd::Stopped);
+                self.why = Some(why);
+                self.due = Some(Instant::now() + GRACE);
+            }
+            (Some(PipeEnd::ClientLeft), PipeEnd::Stopped) if !self.asked => {
+                self.is_hurried = true;
+                self.due = Some(Instant::now());
+            }
+            _ => {}
         }
+    }
+
+    /// Nothing but the end of what the client says has begun it.
+    const fn may_wait(&self) -> bool {
+        !self.asked && !self.is_hurried
+    }
+
+    fn wait_on(&mut self) {
+        self.due = Some(Instant::now() + GRACE);
     }
 
     /// When the next step is due.

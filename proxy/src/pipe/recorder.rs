@@ -71,6 +71,11 @@ impl Recorder {
         self.hand_on(&mut self.state(), open);
     }
 
+    /// Whether a call waits for its answer.
+    pub(crate) fn is_owed(&self) -> bool {
+        self.shared.instance.open_calls() > 0
+    }
+
     /// Tells the observer something, and the journal what came of it.
     pub(crate) fn tell(&self, what: impl FnOnce(&mut Pipe, Tick)) {
         let mut state = self.state();

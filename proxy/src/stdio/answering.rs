@@ -3,12 +3,13 @@
 
 use super::{
     Body,
+    answers::Answers,
     body::{self, SILENCE},
-    child::Answers,
     conversation::Delivery,
     outlet::Arrival,
     reply,
 };
+use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
 use mcpmeter_observer::Failure;
 
@@ -55,6 +56,7 @@ impl From<Response<Body>> for Answer {
 
 /// Waits until the form is known.
 pub(super) async fn answer(mut answers: Answers, form: &Form) -> Result<Answer, Failure> {
+    let mut batch = Vec::new();
     if form.streams && form.allows_events {
         return Ok(reply::events(Body::events(answers, None)).into());
     }
@@ -68,6 +70,10 @@ pub(super) async fn answer(mut answers: Answers, form: &Form) -> Result<Answer, 
             answers.next().await
         };
         match arrival {
+            Some(Arrival::Message(delivery)) if delivery.is_last && !batch.is_empty() => {
+                batch.push(delivery.message);
+                return Ok(reply::json(StatusCode::OK, together(&batch)).into());
+            }
             Some(Arrival::Message(delivery)) if delivery.is_last => {
                 let status = (form.status_of)(delivery.error_code);
                 let response = reply::json(status, delivery.message.clone());
@@ -77,10 +83,21 @@ pub(super) async fn answer(mut answers: Answers, form: &Form) -> Result<Answer, 
                 let first = body::event("message", &delivery.message);
                 return Ok(reply::events(Body::events(answers, Some(first))).into());
             }
-            // Whoever reads no events is told no more than the answer.
+            // Whoever reads no events is told no more than the answers, all of them at once (2025-03-26).
+            Some(Arrival::Message(delivery)) if delivery.is_answer => batch.push(delivery.message),
             Some(Arrival::Message(_)) => {}
             Some(Arrival::Failed(failure)) => return Err(failure),
             None => return Err(super::failure::ended_without_answer()),
         }
     }
+}
+
+/// The answers to a batch as one; some of them may be several already.
+fn together(answers: &[Bytes]) -> Bytes {
+    let inside = |answer: &Bytes| {
+        let trimmed = answer.trim_ascii();
+        let several = trimmed.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]"));
+        several.unwrap_or(trimmed).to_vec()
+    };
+    [b"[".to_vec(), answers.iter().map(inside).collect::<Vec<_>>().join(&b','), b"]".to_vec()].concat().into()
 }

@@ -1,7 +1,7 @@
 //! The body of an answer: a whole one, or the events of a stream as the program says them, each a line of `data`. A
 //! comment now and then shows that the stream lives.
 
-use super::{child::Answers, outlet::Arrival, session::SessionGuard};
+use super::{answers::Answers, outlet::Arrival, session::SessionGuard};
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use http_body_util::Full;
@@ -62,6 +62,11 @@ pub(super) fn event(name: &str, data: &[u8]) -> Bytes {
     event.put_slice(name.as_bytes());
     event.put_slice(b"\ndata: ");
     event.put_slice(data);
+    // Between the parts of a message it is blank; for readers of events it would be the end of the line.
+    if let Some(at) = memchr::memchr(b'\r', data) {
+        let begun = event.len() - data.len() + at;
+        event[begun..].iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b' ');
+    }
     event.put_slice(b"\n\n");
     event.freeze()
 }

@@ -3,10 +3,11 @@
 //! messages in the order in which they were registered.
 
 use super::{
+    answers::Answers,
     conversation::{Client, Conversation, Dropped, Effect, Purpose, Refused, SOLE_CLIENT, Stream},
     failure,
-    outlet::{self, Arrival, Inlet, Outlet},
-    process::{LineWriter, NotReading},
+    outlet::{self, Outlet},
+    process::LineWriter,
 };
 use crate::process_meter::Tree;
 use bytes::Bytes;
@@ -14,7 +15,6 @@ use mcpmeter_observer::Failure;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
@@ -40,6 +40,8 @@ struct State {
     has_spoken: bool,
     /// Why it can be asked no more.
     ended: Option<Failure>,
+    /// Why it was told to end.
+    why: Option<Failure>,
 }
 
 /// Why a message is not passed on to a program.
@@ -59,15 +61,6 @@ pub(super) enum Asked {
     Answers(Answers),
 }
 
-/// The program's side of one response. Dropped before its end, it tells the program that the client has left.
-pub(super) struct Answers {
-    inlet: Inlet,
-    pub(super) child: Arc<Child>,
-    pub(super) stream: Stream,
-    /// In the revision without sessions, leaving is cancelling.
-    cancels: bool,
-}
-
 impl Child {
     /// A program that has just been started.
     pub(super) fn new(writer: LineWriter, remaps: bool, max_waiting: usize, processes: Arc<Tree>) -> Self {
@@ -84,6 +77,7 @@ impl Child {
                 last_used: Instant::now(),
                 has_spoken: false,
                 ended: None,
+                why: None,
             }),
         }
     }
@@ -92,11 +86,18 @@ impl Child {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A client of its own.
+    /// A client of a shared program that has no session.
     pub(super) fn new_client(&self) -> Client {
         let mut state = self.lock();
         state.next_client += 1;
         state.next_client
+    }
+
+    /// A client of a shared program that begins a session, to be ended by [`Self::end_client`].
+    pub(super) fn new_session(&self) -> Client {
+        let client = self.new_client();
+        self.lock().conversation.begin_session(client);
+        client
     }
 
     /// Passes a client's line on.
@@ -149,13 +150,13 @@ impl Child {
     }
 
     fn tell(&self, state: &mut State, client: Client, stream: Stream, line: &Bytes) -> Result<bool, Unasked> {
+        // First, so that nothing has to be taken back.
+        if !self.writer.has_room_for(line.len()) {
+            return Err(Unasked::Failed(failure::not_reading()));
+        }
         let mut effects = Vec::new();
         let owed = state.conversation.ask(client, stream, line, &mut effects).map_err(Unasked::Refused)?;
-        let told = self.carry_out(state, effects);
-        told.map_err(|NotReading| {
-            state.conversation.leave(stream, false, &mut Vec::new());
-            Unasked::Failed(failure::not_reading())
-        })?;
+        self.carry_out(state, effects);
         Ok(owed)
     }
 
@@ -173,7 +174,7 @@ impl Child {
             return Ok(None);
         }
         state.outlets.insert(stream, outlet);
-        let _ = self.carry_out(&mut state, effects);
+        self.carry_out(&mut state, effects);
         Ok(Some(Answers { inlet, child: Arc::clone(self), stream, cancels: false }))
     }
 
@@ -183,13 +184,13 @@ impl Child {
         state.has_spoken = true;
         let mut effects = Vec::new();
         state.conversation.hear(line, &mut effects);
-        let _ = self.carry_out(&mut state, effects);
+        self.carry_out(&mut state, effects);
     }
 
-    fn carry_out(&self, state: &mut State, effects: Vec<Effect>) -> Result<(), NotReading> {
+    fn carry_out(&self, state: &mut State, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Tell(line) => self.writer.write(line)?,
+                Effect::Tell(line) => self.writer.write(line),
                 Effect::Close(stream) => drop(state.outlets.remove(&stream)),
                 Effect::Deliver(stream, delivery) => {
                     let Some(outlet) = state.outlets.get(&stream) else { continue };
@@ -200,7 +201,6 @@ impl Child {
                 }
             }
         }
-        Ok(())
     }
 
     /// A client's session ends, the program does not.
@@ -208,16 +208,22 @@ impl Child {
         let mut state = self.lock();
         let mut effects = Vec::new();
         state.conversation.end_client(client, &mut effects);
-        let _ = self.carry_out(&mut state, effects);
+        self.carry_out(&mut state, effects);
     }
 
-    fn leave(&self, stream: Stream, cancels: bool) {
+    /// Nobody waits for what comes on a stream any more. `cancels`: leaving is cancelling.
+    pub(super) fn leave(&self, stream: Stream, cancels: bool) {
         let mut state = self.lock();
         state.outlets.remove(&stream);
         state.last_used = Instant::now();
         let mut effects = Vec::new();
         state.conversation.leave(stream, cancels, &mut effects);
-        let _ = self.carry_out(&mut state, effects);
+        self.carry_out(&mut state, effects);
+    }
+
+    /// Whether a client waits for anything.
+    pub(super) fn is_used_by(&self, client: Client) -> bool {
+        self.lock().conversation.is_used_by(client)
     }
 
     /// It can be asked no more; whoever waits learns why.
@@ -233,6 +239,17 @@ impl Child {
     /// Asks for its end, in order.
     pub(super) fn stop(&self) {
         self.stop.cancel();
+    }
+
+    /// Asks for its end, because its one client has ended its session.
+    pub(super) fn stop_with_session(&self) {
+        self.lock().why.get_or_insert_with(failure::session_deleted);
+        self.stop();
+    }
+
+    /// What becomes of those who wait when it ends as it was told to.
+    pub(super) fn why_stopped(&self) -> Failure {
+        self.lock().why.clone().unwrap_or_else(failure::stopping)
     }
 
     /// It is to end.
@@ -275,22 +292,5 @@ impl Unasked {
             Self::Failed(failure) => failure,
             Self::Refused(_) => failure::not_reading(),
         }
-    }
-}
-
-impl Answers {
-    /// What comes next; `None` behind the last.
-    pub(super) async fn next(&mut self) -> Option<Arrival> {
-        self.inlet.next().await
-    }
-
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arrival>> {
-        self.inlet.poll_next(cx)
-    }
-}
-
-impl Drop for Answers {
-    fn drop(&mut self) {
-        self.child.leave(self.stream, self.cancels);
     }
 }

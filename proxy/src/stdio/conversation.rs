@@ -9,7 +9,7 @@ use super::message::Message;
 use backlog::Backlog;
 use bytes::Bytes;
 use mcpmeter_observer::IdToken;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 mod asking;
 mod backlog;
@@ -58,6 +58,10 @@ pub(super) enum Refused {
     DuplicateId,
     /// Neither request nor notification nor response.
     NoMessage,
+    /// An answer, among other messages, to nothing that this client was asked.
+    NotAsked,
+    /// It could be read in two ways.
+    Doubtful,
 }
 
 /// What a stream is for.
@@ -77,6 +81,8 @@ struct Open {
     purpose: Purpose,
     /// Answers that are owed on it.
     owed: usize,
+    /// Another one was open at the same time.
+    is_crossed: bool,
 }
 
 /// A request that the program has not answered.
@@ -106,6 +112,8 @@ pub(super) struct Dropped {
 #[derive(Debug)]
 pub(super) struct Conversation {
     remaps: bool,
+    /// The sessions on a shared program. Where there are none, each exchange is a client of its own.
+    sessions: HashSet<Client>,
     next: u64,
     pending: HashMap<IdToken, Pending>,
     /// From a progress token to the request it is of; both as the program knows them.
@@ -122,6 +130,7 @@ impl Conversation {
     pub(super) fn new(remaps: bool) -> Self {
         Self {
             remaps,
+            sessions: HashSet::new(),
             next: 1,
             pending: HashMap::new(),
             tokens: HashMap::new(),
@@ -141,6 +150,17 @@ impl Conversation {
         self.pending.is_empty() && self.streams.is_empty()
     }
 
+    /// Whether a client waits for anything.
+    pub(super) fn is_used_by(&self, client: Client) -> bool {
+        self.pending.values().any(|pending| pending.client == client)
+            || self.streams.values().any(|open| open.client == client)
+    }
+
+    /// A client begins a session with a shared program.
+    pub(super) fn begin_session(&mut self, client: Client) {
+        self.sessions.insert(client);
+    }
+
     /// A client opens a stream for what is said unasked; `false` if it has one.
     pub(super) fn listen(
         &mut self,
@@ -153,7 +173,7 @@ impl Conversation {
         if self.streams.values().any(has_one) {
             return false;
         }
-        self.streams.insert(stream, Open { client, purpose, owed: 0 });
+        self.streams.insert(stream, Open { client, purpose, owed: 0, is_crossed: true });
         for message in self.backlog.remove(&client).unwrap_or_default().into_messages() {
             effects.push(Effect::Deliver(stream, Delivery::unasked(message)));
         }
@@ -171,6 +191,7 @@ impl Conversation {
 
     /// A client has ended its session with a shared program.
     pub(super) fn end_client(&mut self, client: Client, effects: &mut Vec<Effect>) {
+        self.sessions.remove(&client);
         self.backlog.remove(&client);
         self.asked.retain(|_, asked| *asked != client);
         self.abandon(|pending| pending.client == client, true, effects);
@@ -203,7 +224,10 @@ impl Conversation {
     fn forget_token(&mut self, pending: &Pending, id: &IdToken) {
         if let Some(token) = &pending.token {
             let token = if self.remaps { id.clone() } else { IdToken::of(token) };
-            self.tokens.remove(&token);
+            // A client may have used it twice; then it is the later request's.
+            if self.tokens.get(&token) == Some(id) {
+                self.tokens.remove(&token);
+            }
         }
     }
 

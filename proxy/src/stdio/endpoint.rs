@@ -124,7 +124,7 @@ impl Server {
 
     async fn initialize(&self, headers: &HeaderMap, line: &Bytes) -> Result<Response<Body>, Failure> {
         let (child, is_private) = self.program_of_session().await?;
-        let client = if is_private { super::conversation::SOLE_CLIENT } else { child.new_client() };
+        let client = if is_private { super::conversation::SOLE_CLIENT } else { child.new_session() };
         let opened = self.sessions.open(Arc::clone(&child), client, is_private, None);
         let Some(session) = opened else {
             child.end_client(client);
@@ -165,6 +165,10 @@ impl Server {
             Ok(session) => session,
             Err(refusal) => return Ok(*refusal),
         };
+        if !answering::accepts_events(headers) {
+            let problem = "Not Acceptable: Client must accept text/event-stream";
+            return Ok(reply::error(StatusCode::NOT_ACCEPTABLE, REFUSED, problem, None));
+        }
         match session.child.listen(session.client, Purpose::Unasked)? {
             Some(answers) => Ok(reply::events(Body::events(answers, None))),
             None => {
@@ -190,9 +194,11 @@ impl Server {
     /// The stream of a client of 2024-11-05, which is its session.
     async fn open_sse(&self, tap: &Tap) -> Result<Response<Body>, Failure> {
         let (child, is_private) = self.program_of_session().await?;
-        let client = if is_private { super::conversation::SOLE_CLIENT } else { child.new_client() };
-        let Some(answers) = child.listen(client, Purpose::Everything)? else {
-            return Err(super::failure::stopping());
+        let client = if is_private { super::conversation::SOLE_CLIENT } else { child.new_session() };
+        let listened = child.listen(client, Purpose::Everything);
+        let Ok(Some(answers)) = listened else {
+            child.end_client(client);
+            return Err(listened.err().unwrap_or_else(super::failure::stopping));
         };
         tap.meter(Arc::clone(&child.processes));
         let opened = self.sessions.open(child, client, is_private, Some(answers.stream));
@@ -258,6 +264,8 @@ fn refuse(refused: Refused, id: Option<&[u8]>) -> Response<Body> {
     let problem = match refused {
         Refused::DuplicateId => "Invalid Request: a request with this id is in flight",
         Refused::NoMessage => "Invalid Request: neither request nor notification nor response",
+        Refused::Doubtful => "Invalid Request: a key differs from a known one only in its case",
+        Refused::NotAsked => "Invalid Request: a response to nothing that was asked",
     };
     reply::error(StatusCode::BAD_REQUEST, INVALID_REQUEST, problem, id)
 }

@@ -68,6 +68,16 @@ pub(super) fn stopping() -> Failure {
     broken(StatusDetail::Unreachable, "stopping", "the server is being stopped".to_owned())
 }
 
+/// Its client has ended the session in which it waits.
+pub(super) fn session_deleted() -> Failure {
+    let message = "the client has ended its session".to_owned();
+    Failure {
+        status: Status::Cancelled,
+        http_status: Some(404),
+        ..broken(StatusDetail::SessionEnded, "session_deleted", message)
+    }
+}
+
 /// There is no thread for programs.
 pub(super) fn no_thread(error: &std::io::Error) -> Failure {
     broken(StatusDetail::Unreachable, "spawn_failed", mcpmeter_journal::chain(error))

@@ -20,6 +20,8 @@ pub(super) struct Message<'a> {
     params: Option<Range<usize>>,
     result: Option<Range<usize>>,
     error: Option<Range<usize>>,
+    /// A key that some readers take for one of these, and others do not.
+    has_doubtful_key: bool,
 }
 
 impl<'a> Message<'a> {
@@ -41,6 +43,7 @@ impl<'a> Message<'a> {
             params: None,
             result: None,
             error: None,
+            has_doubtful_key: false,
         };
         // Of keys that come twice the last counts, here as with every peer (WIRE.md 1.5).
         for member in Members::of(line, whole) {
@@ -50,7 +53,10 @@ impl<'a> Message<'a> {
                 b"params" => &mut message.params,
                 b"result" => &mut message.result,
                 b"error" => &mut message.error,
-                _ => continue,
+                other => {
+                    message.has_doubtful_key |= is_doubtful(other, &[b"method", b"id", b"params"]);
+                    continue;
+                }
             };
             *part = Some(member.value);
         }
@@ -65,6 +71,18 @@ impl<'a> Message<'a> {
             (None, _) if self.result.is_some() || self.is_error() => Kind::Response,
             (None, _) => Kind::Other,
         }
+    }
+
+    /// Whether a reader that ignores the case of keys, as Go's does, sees another message than we do.
+    pub(super) fn is_doubtful(&self) -> bool {
+        let inside = |object: Option<Range<usize>>, known: &[&[u8]]| {
+            object.is_some_and(|object| {
+                Members::of(self.line, object).any(|member| is_doubtful(&member.key, known))
+            })
+        };
+        self.has_doubtful_key
+            || inside(self.params.clone(), &[META, b"requestId"])
+            || inside(self.in_params(&[META]), &[b"progressToken"])
     }
 
     /// Where in the line it stands.
@@ -189,6 +207,10 @@ impl Edits {
         spliced.extend_from_slice(&line[from..part.end]);
         spliced.into()
     }
+}
+
+fn is_doubtful(key: &[u8], known: &[&[u8]]) -> bool {
+    known.iter().any(|known| key != *known && key.eq_ignore_ascii_case(known))
 }
 
 #[cfg(test)]

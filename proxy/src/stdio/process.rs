@@ -21,10 +21,10 @@ mod upkeep;
 pub(crate) use exit::Exit;
 pub(crate) use launch::{Launch, SpawnError};
 pub(crate) use lines::Event;
-pub(crate) use stdin::{LineWriter, NotReading};
+pub(crate) use stdin::LineWriter;
 pub(crate) use undertaker::{Undertaker, undertake};
 
-use group::Group;
+pub(crate) use group::Group;
 use lines::Lines;
 use process_wrap::tokio::{ChildWrapper, CommandWrap, ProcessSession};
 use rustix::process::Signal;

@@ -73,6 +73,7 @@ pub(super) async fn start(host: &Host, plan: Plan) -> Result<Arc<Child>, Failure
 }
 
 async fn run(mut process: Process, child: &Child, plan: &Plan, host: &Host) {
+    let _end = EndGuard(child);
     let pid = process.pid();
     info!(route = %plan.name, pid, "server started");
     let start_limit = Duration::from_millis(plan.command.start_timeout_ms);
@@ -89,10 +90,7 @@ async fn run(mut process: Process, child: &Child, plan: &Plan, host: &Host) {
                 Event::Noise => noise += 1,
                 Event::TooLong => {
                     let failure = failure::too_long(plan.command.max_message_mib);
-                    warn!(route = %plan.name, pid, "{}", failure.message);
-                    child.end(failure.clone());
-                    ending = Some(failure);
-                    process.kill();
+                    ending = Some(cut(&process, child, plan, failure));
                 }
                 Event::Exited(exit) => break exit,
             },
@@ -100,39 +98,51 @@ async fn run(mut process: Process, child: &Child, plan: &Plan, host: &Host) {
                 is_killed = true;
                 process.kill();
             }
-            () = child.stopped(), if !is_ending => ending = Some(stop(&process)),
-            () = host.stopped(), if !is_ending => ending = Some(stop(&process)),
+            () = child.stopped(), if !is_ending => {
+                process.stop();
+                ending = Some(child.why_stopped());
+            }
+            () = host.stopped(), if !is_ending => {
+                process.stop();
+                ending = Some(failure::stopping());
+            }
             () = idle(child, &plan.command), if !is_ending => {
                 debug!(route = %plan.name, pid, "idle for too long");
                 child.stop();
             }
             () = grown_too_large(child, plan.command.max_memory_mib), if !is_ending => {
                 let failure = failure::too_large(plan.command.max_memory_mib.unwrap_or_default());
-                warn!(route = %plan.name, pid, "{}", failure.message);
-                child.end(failure.clone());
-                ending = Some(failure);
-                process.kill();
+                ending = Some(cut(&process, child, plan, failure));
             }
             () = sleep_until(deadline), if !is_ending && !child.has_spoken() => {
                 // Whoever was to ask it may have left.
                 deadline = Instant::now() + start_limit;
                 if child.is_owed() {
                     let failure = failure::slow_start(start_limit);
-                    warn!(route = %plan.name, pid, "{}", failure.message);
-                    child.end(failure.clone());
-                    ending = Some(failure);
-                    process.kill();
+                    ending = Some(cut(&process, child, plan, failure));
                 }
             }
         }
     };
     tell_end(plan, pid, &exit, noise, ending.is_some(), child);
-    child.end(failure::exited(&exit));
+    child.end(ending.unwrap_or_else(|| failure::exited(&exit)));
 }
 
-fn stop(process: &Process) -> Failure {
-    process.stop();
-    failure::stopping()
+/// It has broken a limit: it ends at once, and whoever waits is told why.
+fn cut(process: &Process, child: &Child, plan: &Plan, failure: Failure) -> Failure {
+    warn!(route = %plan.name, pid = process.pid(), "{}", failure.message);
+    child.end(failure.clone());
+    process.kill();
+    failure
+}
+
+/// Whoever waits is told of the end, whatever becomes of the task.
+struct EndGuard<'a>(&'a Child);
+
+impl Drop for EndGuard<'_> {
+    fn drop(&mut self) {
+        self.0.end(failure::stopping());
+    }
 }
 
 /// Ready when nobody has used it for as long as is allowed.

@@ -8,6 +8,7 @@ use super::{
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    time::{Duration, Instant},
 };
 
 /// More sessions than clients of one route that mean well; each of a program of its own has that limit first.
@@ -24,6 +25,7 @@ pub(super) struct Session {
     pub(super) version: OnceLock<String>,
     /// The stream that everything goes to, of a client of 2024-11-05.
     pub(super) stream: Option<Stream>,
+    last_used: Mutex<Instant>,
 }
 
 /// All sessions of a route.
@@ -45,7 +47,8 @@ impl Sessions {
     ) -> Option<Arc<Session>> {
         let id = uuid::Uuid::from_u128(random()).simple().to_string();
         let version = OnceLock::new();
-        let session = Arc::new(Session { id, client, child, is_private, version, stream });
+        let last_used = Mutex::new(Instant::now());
+        let session = Arc::new(Session { id, client, child, is_private, version, stream, last_used });
         let mut sessions = self.lock();
         if sessions.len() >= MAX_SESSIONS {
             sessions.retain(|_, session| !session.child.has_ended());
@@ -65,6 +68,7 @@ impl Sessions {
             sessions.remove(id);
             return None;
         }
+        *session.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         Some(Arc::clone(session))
     }
 
@@ -74,8 +78,12 @@ impl Sessions {
         session.inspect(|session| session.end()).is_some()
     }
 
-    /// Forgets the sessions of programs that have ended.
-    pub(super) fn sweep(&self) {
+    /// Forgets the sessions of programs that have ended, and ends those on shared programs that nobody has used for that
+    /// long: most clients leave without a word.
+    pub(super) fn sweep(&self, patience: Option<Duration>) {
+        let is_idle = |session: &Session| patience.is_some_and(|patience| session.is_idle(patience));
+        let idle: Vec<_> = self.lock().extract_if(|_, session| is_idle(session)).collect();
+        idle.iter().for_each(|(_, session)| session.end());
         self.lock().retain(|_, session| !session.child.has_ended());
     }
 
@@ -86,9 +94,15 @@ impl Sessions {
 }
 
 impl Session {
+    /// A program of its own has its own patience.
+    fn is_idle(&self, patience: Duration) -> bool {
+        let last_used = *self.last_used.lock().unwrap_or_else(PoisonError::into_inner);
+        !self.is_private && last_used.elapsed() >= patience && !self.child.is_used_by(self.client)
+    }
+
     fn end(&self) {
         if self.is_private {
-            self.child.stop();
+            self.child.stop_with_session();
         } else {
             self.child.end_client(self.client);
         }

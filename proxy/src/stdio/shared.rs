@@ -13,10 +13,15 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 
 /// A restart that is this near is waited for.
 const WORTH_WAITING: Duration = Duration::from_secs(1);
+/// How long a program may be silent when it is asked for its revision, before it is taken for one of the older ones: they
+/// may answer nothing before `initialize` (WIRE.md 6).
+const SILENCE: Duration = Duration::from_secs(10);
+/// One that is still being fetched is silent, too: only the second time is remembered.
+const SILENCES: u32 = 2;
 /// The codes with which a program of the revision without sessions refuses what it is asked, and shows that it
 /// understands it.
 const UNSUPPORTED_VERSION: i64 = -32022;
@@ -30,6 +35,7 @@ struct State {
     child: Option<(Arc<Child>, Instant)>,
     /// It does not speak the revision without sessions.
     is_legacy: bool,
+    silences: u32,
     restarts: Restarts,
 }
 
@@ -74,13 +80,18 @@ impl Shared {
         if discovers {
             // One that has been spoken to in a revision that it does not know serves nobody any more.
             let unfit = StopOnDrop(Some(Arc::clone(&child)));
-            match discover(&child).await {
-                Ok(true) => unfit.keep(),
-                Ok(false) => {
+            match timeout(SILENCE, discover(&child)).await {
+                Ok(Ok(true)) => unfit.keep(),
+                Ok(Ok(false)) => {
                     state.is_legacy = true;
                     return Err(NoChild::Legacy);
                 }
-                Err(failure) => {
+                Err(_) => {
+                    state.silences += 1;
+                    state.is_legacy = state.silences >= SILENCES;
+                    return Err(NoChild::Legacy);
+                }
+                Ok(Err(failure)) => {
                     state.restarts.note_failure(started, Instant::now());
                     return Err(NoChild::Failed(failure));
                 }

@@ -200,11 +200,7 @@ impl Server {
                 }
                 Ok(_) | Err(_) => {}
             }
-            pause = if mark.events > before {
-                Duration::ZERO
-            } else {
-                (pause * 2).clamp(mark.retry(), MAX_PAUSE)
-            };
+            pause = if mark.events > before { Duration::ZERO } else { (pause * 2).min(MAX_PAUSE) };
             sleep(pause.max(mark.retry())).await;
         }
     }

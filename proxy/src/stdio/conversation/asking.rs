@@ -19,7 +19,7 @@ impl Conversation {
         effects: &mut Vec<Effect>,
     ) -> Result<bool, Refused> {
         let messages = Message::all_of(line);
-        self.check(&messages)?;
+        self.check(client, &messages)?;
         let mut edits = Edits::default();
         let mut owed = 0;
         for message in &messages {
@@ -30,26 +30,44 @@ impl Conversation {
                 }
                 Kind::Notification => self.translate_cancel(client, message, &mut edits),
                 Kind::Response if !self.is_awaited(client, message) => {
+                    // By itself: whoever answers twice is told that it was taken.
                     self.dropped.stray += 1;
                     return Ok(false);
                 }
-                Kind::Response | Kind::Other => {}
+                Kind::Response => self.note_answer(message),
+                Kind::Other => {}
             }
         }
         if owed > 0 {
-            let fresh = Open { client, purpose: Purpose::Answers, owed: 0 };
-            self.streams.entry(stream).or_insert(fresh).owed += owed;
+            self.open_answers(client, stream, owed);
         }
         effects.push(Effect::Tell(edits.apply(line, 0..line.len())));
         Ok(owed > 0)
     }
 
-    fn check(&self, messages: &[Message<'_>]) -> Result<(), Refused> {
+    fn open_answers(&mut self, client: Client, stream: Stream, owed: usize) {
+        let is_crossed = self.streams.keys().any(|open| *open != stream);
+        if is_crossed {
+            self.streams.values_mut().for_each(|open| open.is_crossed = true);
+        }
+        let fresh = Open { client, purpose: Purpose::Answers, owed: 0, is_crossed };
+        self.streams.entry(stream).or_insert(fresh).owed += owed;
+    }
+
+    /// Nothing is registered of what is refused.
+    fn check(&self, client: Client, messages: &[Message<'_>]) -> Result<(), Refused> {
         if messages.is_empty() || messages.iter().any(|message| message.kind() == Kind::Other) {
             return Err(Refused::NoMessage);
         }
+        let is_unasked =
+            |message: &Message<'_>| message.kind() == Kind::Response && !self.is_awaited(client, message);
+        if messages.len() > 1 && messages.iter().any(is_unasked) {
+            return Err(Refused::NotAsked);
+        }
         if self.remaps {
-            return Ok(());
+            // An id that we do not see is not exchanged, and could be another client's.
+            let is_doubtful = messages.iter().any(Message::is_doubtful);
+            return if is_doubtful { Err(Refused::Doubtful) } else { Ok(()) };
         }
         let ids =
             messages.iter().filter(|message| message.kind() == Kind::Request).filter_map(Message::id_token);
@@ -112,11 +130,12 @@ impl Conversation {
     }
 
     /// Only who was asked may answer. A program of one session knows best what it has asked.
-    fn is_awaited(&mut self, client: Client, message: &Message<'_>) -> bool {
-        let Some(id) = message.id_token() else { return !self.remaps };
-        match self.asked.get(&id) {
-            Some(asked) if *asked == client => self.asked.remove(&id).is_some(),
-            _ => !self.remaps,
-        }
+    fn is_awaited(&self, client: Client, message: &Message<'_>) -> bool {
+        let asked = message.id_token().and_then(|id| self.asked.get(&id));
+        !self.remaps || asked == Some(&client)
+    }
+
+    fn note_answer(&mut self, message: &Message<'_>) {
+        message.id_token().map(|id| self.asked.remove(&id));
     }
 }

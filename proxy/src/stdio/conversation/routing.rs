@@ -124,7 +124,7 @@ impl Conversation {
         };
         self.remember_asked(message.token(id), client);
         let stream = self.stream_of_task(message).or_else(|| self.newest_call(client));
-        let stream = stream.or_else(|| self.unasked_stream(client));
+        let stream = stream.or_else(|| self.unasked_stream(client)).or_else(|| self.newest_answers(client));
         self.deliver_or_keep(client, stream, line.slice(message.place()), effects);
     }
 
@@ -140,7 +140,7 @@ impl Conversation {
         {
             return self.hear_cancelled(line, message, place, effects);
         }
-        let Some(client) = self.addressee(message) else {
+        let Some(client) = self.addressee(message).or_else(|| self.sole_exchange()) else {
             self.dropped.stray += 1;
             return;
         };
@@ -153,7 +153,12 @@ impl Conversation {
         let place = message.in_params(&[b"progressToken"]);
         let request = place.clone().and_then(|place| self.tokens.get(&message.token(place)));
         let Some((pending, place)) = request.and_then(|id| self.pending.get(id)).zip(place) else {
-            self.dropped.late += 1;
+            // A task goes on when its call has been answered, and keeps its token (2025-11-25, basic/utilities/tasks).
+            let stream = if self.remaps { None } else { self.unasked_stream(SOLE_CLIENT) };
+            match stream {
+                Some(stream) => self.deliver(stream, line.slice(message.place()), effects),
+                None => self.dropped.late += 1,
+            }
             return;
         };
         let mut edits = Edits::default();
@@ -215,7 +220,8 @@ impl Conversation {
         edits.apply(line, message.place())
     }
 
-    /// The one client that what is said unasked can be for: the program's only one, or the only one that waits.
+    /// The one client that what is said unasked can be for: the program's only one. That a session has no stream at this
+    /// moment does not mean that it was not meant.
     fn addressee(&self, message: &Message<'_>) -> Option<Client> {
         if let Some(stream) = self.stream_of_task(message) {
             return self.streams.get(&stream).map(|open| open.client);
@@ -223,9 +229,16 @@ impl Conversation {
         if !self.remaps {
             return Some(SOLE_CLIENT);
         }
-        let mut clients = self.streams.values().map(|open| open.client);
-        let first = clients.next()?;
-        clients.all(|client| client == first).then_some(first)
+        let mut sessions = self.sessions.iter();
+        sessions.next().filter(|_| sessions.next().is_none()).copied()
+    }
+
+    /// Without sessions: the only exchange that is open, if no other was while it is. What belongs to one is said before
+    /// its answer.
+    fn sole_exchange(&self) -> Option<Client> {
+        let mut open = self.streams.values();
+        let only = open.next().filter(|open| !open.is_crossed && open.purpose == Purpose::Answers)?;
+        (self.sessions.is_empty() && open.next().is_none()).then_some(only.client)
     }
 
     fn stream_of_task(&self, message: &Message<'_>) -> Option<Stream> {

@@ -46,6 +46,17 @@ impl Scene {
         shown(effects)
     }
 
+    /// With sessions of these clients on one program.
+    fn shared_by(clients: &[Client]) -> Self {
+        let mut scene = Self::new(true);
+        clients.iter().for_each(|client| scene.conversation.begin_session(*client));
+        scene
+    }
+
+    fn refused(&mut self, client: Client, message: &Bytes) -> Refused {
+        self.conversation.ask(client, 99, message, &mut Vec::new()).expect_err("refused")
+    }
+
     fn listen(&mut self, client: Client, stream: Stream, purpose: Purpose) -> Vec<String> {
         let mut effects = Vec::new();
         assert!(self.conversation.listen(client, stream, purpose, &mut effects));
@@ -219,10 +230,11 @@ fn what_belongs_to_a_task_goes_to_who_waits_for_its_result() {
 
 #[test]
 fn on_a_shared_program_only_who_was_asked_may_answer() {
-    let mut scene = Scene::new(true);
+    let mut scene = Scene::shared_by(&[1]);
     scene.ask(1, 11, &call("1", "0"));
     let roots = r#"{"id":"r","method":"roots/list"}"#;
     assert_eq!(scene.hear(roots), [format!("11 {roots}")]);
+    scene.conversation.begin_session(2);
     scene.ask(2, 12, &call("1", "0"));
     let answer = line(r#"{"id":"r","result":{}}"#);
     assert_eq!(scene.ask(2, 13, &answer), [""; 0], "another client's answer");
@@ -234,6 +246,82 @@ fn on_a_shared_program_only_who_was_asked_may_answer() {
         [r#"> {"jsonrpc":"2.0","id":"r","error":{"code":-32601,"message":"no client can be asked"}}"#]
     );
     assert_eq!(scene.hear(r#"{"method":"notifications/message"}"#), [""; 0]);
+}
+
+#[test]
+fn a_session_that_has_no_stream_open_is_one_of_several_all_the_same() {
+    let mut scene = Scene::shared_by(&[1, 2]);
+    scene.listen(1, 11, Purpose::Unasked);
+    // It may have been meant for the one that is not listening at this moment.
+    let updated = r#"{"method":"notifications/resources/updated","params":{"uri":"x"}}"#;
+    assert_eq!(scene.hear(updated), [""; 0]);
+    let refusal = r#"> {"jsonrpc":"2.0","id":5,"error":{"code":-32601,"message":"no client can be asked"}}"#;
+    assert_eq!(scene.hear(r#"{"id":5,"method":"sampling/createMessage"}"#), [refusal]);
+    let mut effects = Vec::new();
+    scene.conversation.end_client(2, &mut effects);
+    assert_eq!(scene.hear(updated), [format!("11 {updated}")], "nobody else is left");
+}
+
+#[test]
+fn without_sessions_what_names_no_request_goes_to_the_only_one_that_was_open() {
+    let mut scene = Scene::new(true);
+    let log = r#"{"method":"notifications/message","params":{"data":"secret"}}"#;
+    scene.ask(1, 11, &call("1", "0"));
+    assert_eq!(scene.hear(log), [format!("11 {log}")]);
+    scene.ask(2, 12, &call("1", "0"));
+    assert_eq!(scene.hear(log), [""; 0], "one of two");
+    scene.hear(r#"{"id":2,"result":{}}"#);
+    assert_eq!(scene.hear(log), [""; 0], "it may be a late word of the other");
+    scene.hear(r#"{"id":1,"result":{}}"#);
+    scene.ask(3, 13, &call("1", "0"));
+    assert_eq!(scene.hear(log), [format!("13 {log}")]);
+    assert_eq!(scene.hear(r#"{"id":"q","method":"roots/list"}"#).len(), 1, "nobody is asked");
+}
+
+#[test]
+fn of_a_batch_that_is_refused_nothing_is_registered() {
+    let mut scene = Scene::shared_by(&[1, 2]);
+    let batch = line(r#"[{"id":1,"method":"tools/list"},{"id":"x","result":{}}]"#);
+    assert_eq!(scene.refused(1, &batch), Refused::NotAsked);
+    assert!(scene.conversation.is_idle());
+}
+
+#[test]
+fn on_a_shared_program_no_key_may_be_read_in_two_ways() {
+    for message in [
+        r#"{"ID":1,"method":"tools/call"}"#,
+        r#"{"id":1,"Method":"tools/call"}"#,
+        r#"{"method":"notifications/cancelled","params":{"RequestId":1}}"#,
+        r#"{"id":1,"method":"tools/call","params":{"_META":{}}}"#,
+        r#"{"id":1,"method":"tools/call","params":{"_meta":{"progresstoken":1}}}"#,
+    ] {
+        assert!(matches!(
+            Scene::shared_by(&[1]).refused(1, &line(message)),
+            Refused::Doubtful | Refused::NoMessage
+        ));
+        assert!(
+            Scene::new(false).conversation.ask(SOLE_CLIENT, 1, &line(message), &mut Vec::new())
+                != Err(Refused::Doubtful)
+        );
+    }
+    Scene::shared_by(&[1]).ask(
+        1,
+        11,
+        &line(r#"{"id":1,"method":"a","params":{"arguments":{"ID":1},"Id":2}}"#),
+    );
+}
+
+#[test]
+fn a_token_that_is_used_twice_stays_with_who_used_it_last() {
+    let mut scene = Scene::new(false);
+    scene.ask(SOLE_CLIENT, 1, &call("1", "7"));
+    scene.ask(SOLE_CLIENT, 2, &call("2", "7"));
+    scene.hear(r#"{"id":1,"result":{}}"#);
+    let progress = r#"{"method":"notifications/progress","params":{"progressToken":7,"progress":1}}"#;
+    assert_eq!(scene.hear(progress), [format!("2 {progress}")]);
+    scene.hear(r#"{"id":2,"result":{}}"#);
+    scene.listen(SOLE_CLIENT, 3, Purpose::Unasked);
+    assert_eq!(scene.hear(progress), [format!("3 {progress}")], "its task may go on");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use tokio::io::unix::AsyncFd;
 /// A group that is ended when this is dropped, and only once. To be dropped before its leader's [`Child`].
 ///
 /// [`Child`]: tokio::process::Child
-pub(super) struct Group {
+pub(crate) struct Group {
     leader: Pid,
     undertaker: Option<Arc<Undertaker>>,
     has_ended: bool,
@@ -19,7 +19,7 @@ pub(super) struct Group {
 
 impl Group {
     /// The group of a leader that has just been started.
-    pub(super) fn of(leader: u32, undertaker: Option<Arc<Undertaker>>) -> Self {
+    pub(crate) fn of(leader: u32, undertaker: Option<Arc<Undertaker>>) -> Self {
         if let Some(undertaker) = &undertaker {
             undertaker.begin(leader);
         }
@@ -28,11 +28,11 @@ impl Group {
     }
 
     /// The process id of its leader, which is its own number and that of its session.
-    pub(super) const fn number(&self) -> u32 {
+    pub(crate) const fn number(&self) -> u32 {
         self.leader.as_raw_nonzero().get().cast_unsigned()
     }
 
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         if !self.has_ended {
             // It may be empty already; there is nobody else that the number could mean before the leader is reaped.
             let _ = kill_process_group(self.leader, signal);
@@ -40,7 +40,7 @@ impl Group {
     }
 
     /// Kills what is left of it. To be done before the leader is reaped.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         if self.has_ended {
             return;
         }
@@ -56,7 +56,7 @@ impl Group {
         deprecated,
         reason = "the safe one is deprecated for types whose descriptor may change; this type's does not"
     )]
-    pub(super) fn watch_leader(&self) -> io::Result<AsyncFd<OwnedFd>> {
+    pub(crate) fn watch_leader(&self) -> io::Result<AsyncFd<OwnedFd>> {
         AsyncFd::new(pidfd_open(self.leader, PidfdFlags::NONBLOCK)?)
     }
 }

@@ -92,8 +92,12 @@ impl Splitter {
                     return None;
                 }
             };
-            if let Some(event) = self.cut(end) {
-                return Some(event);
+            let is_cut_off = end == self.buffer.len();
+            match self.cut(end) {
+                // It ended in the middle of saying it.
+                Some(Event::Line(line)) if is_cut_off && !is_whole(&line) => return Some(Event::Noise),
+                Some(event) => return Some(event),
+                None => {}
             }
         }
     }
@@ -137,6 +141,10 @@ impl Splitter {
     }
 }
 
+fn is_whole(line: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,9 +168,10 @@ mod tests {
 
     #[test]
     fn lines_are_the_same_however_they_are_cut() {
-        let text = b"\xef\xbb\xbf{\"a\":1}\r\nhello\n\n \t\n[2]\n{\"b\":\xff}\n{last";
+        let text = b"\xef\xbb\xbf{\"a\":1}\r\nhello\n\n \t\n[2]\n{\"b\":\xff}\n{\"last\":1}";
         let whole = split(&[text], 100);
-        assert_eq!(whole, ["{\"a\":1}", "noise", "[2]", "{\"b\":\u{fffd}}", "{last"]);
+        assert_eq!(whole, ["{\"a\":1}", "noise", "[2]", "{\"b\":\u{fffd}}", "{\"last\":1}"]);
+        assert_eq!(split(&[b"[1]\n{\"id\":1,\"result\":{\"a"], 100), ["[1]", "noise"], "cut off");
         for at in 1..text.len() {
             assert_eq!(split(&[&text[..at], &text[at..]], 100), whole, "{at}");
         }

@@ -21,10 +21,6 @@ const SLACK: usize = 8 << 20;
 /// What a waiting line takes beside its bytes, so that a million empty ones are not for nothing.
 const OVERHEAD: usize = 64;
 
-/// The program does not read what waits for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NotReading;
-
 /// Where a program is told lines. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct LineWriter {
@@ -53,8 +49,14 @@ impl LineWriter {
         Ok(Self { lines: sender, waiting, limit: max_line.saturating_add(SLACK), pipe })
     }
 
-    /// Tells it a line, given without its end.
-    pub(crate) fn write(&self, line: Bytes) -> Result<(), NotReading> {
+    /// Whether a line of this length may wait. One that is told next to it may be longer by a few numbers.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        self.waiting.load(Acquire) + bytes + OVERHEAD <= self.limit
+    }
+
+    /// Tells it a line, given without its end. Beyond the limit, twice over, it is dropped: a program that asks and asks and
+    /// reads no answer.
+    pub(crate) fn write(&self, line: Bytes) {
         let pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rest = Rest { line, written: 0 };
         // Where nothing waits, nobody else writes. The thread that programs live on need not be woken for it.
@@ -62,17 +64,15 @@ impl LineWriter {
             && let Some(stdin) = pipe.upgrade()
             && rest.try_write(&stdin).is_ok_and(|()| rest.is_written())
         {
-            return Ok(());
+            return;
         }
-        let bytes = rest.line.len() + OVERHEAD;
         // What is begun has to be finished.
-        if self.waiting.fetch_add(bytes, AcqRel) + bytes > self.limit && rest.written == 0 {
-            self.waiting.fetch_sub(bytes, Release);
-            return Err(NotReading);
+        if rest.written == 0 && self.waiting.load(Acquire) > 2 * self.limit {
+            return;
         }
+        self.waiting.fetch_add(rest.line.len() + OVERHEAD, AcqRel);
         // One that has closed its stdin is ended for that, and whoever waits is told of its end.
         let _ = self.lines.send(Some(rest));
-        Ok(())
     }
 
     /// It can be told nothing any more.
