@@ -163,7 +163,7 @@ async fn tree_kill() {
     let session = Session::open(&mcpmeter).await;
     let pid = text_of(&session.call(1, "pid").await);
     session.call(2, "family").await;
-    assert!(in_session(&pid) >= 3);
+    eventually("its family runs", || in_session(&pid) >= 3).await;
     assert_eq!(session.delete().await, 200);
     eventually("nobody of the session is left", || in_session(&pid) == 0).await;
 }
