@@ -191,6 +191,7 @@ impl App {
         workers.stop(&running, drain, &mut signals).await;
         running.take_samples();
         running.servers.programs.stop(signals.next_stop()).await;
+        workers.join(&running).await;
         running.close_instances();
         finish_records(writer, &shipping, &control, flush).await;
         let accounts = running.journal.accounts();

@@ -1,4 +1,5 @@
-//! How the proxy stops, in three steps: accept nothing new, let calls end, cut what is left.
+//! How the proxy stops, in steps: accept nothing new, let calls end, cut what is left; and when programs have had their last
+//! words heard, let the workers go.
 //!
 //! Streams that owe no answer are not waited for: an idle `GET` would otherwise hold every stop up to its
 //! deadline.
@@ -20,6 +21,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 pub(crate) struct Stopping {
     draining: CancellationToken,
     aborting: CancellationToken,
+    dismissing: CancellationToken,
 }
 
 impl Stopping {
@@ -32,6 +34,12 @@ impl Stopping {
     pub(crate) fn abort(&self) {
         self.draining.cancel();
         self.aborting.cancel();
+    }
+
+    /// Nothing needs a worker any more.
+    pub(crate) fn dismiss(&self) {
+        self.abort();
+        self.dismissing.cancel();
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -48,6 +56,10 @@ impl Stopping {
 
     pub(crate) fn aborted(&self) -> WaitForCancellationFuture<'_> {
         self.aborting.cancelled()
+    }
+
+    pub(crate) fn dismissed(&self) -> WaitForCancellationFuture<'_> {
+        self.dismissing.cancelled()
     }
 }
 

@@ -108,6 +108,8 @@ impl Worker {
         carrier.stopping.aborted().await;
         carrier.pool.close();
         carrier.tasks.wait(LAST_TASKS).await;
+        // Programs are listened to here until they have ended.
+        carrier.stopping.dismissed().await;
     }
 }
 

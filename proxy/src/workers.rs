@@ -69,7 +69,7 @@ impl Workers {
     }
 
     /// Stops accepting, lets calls end up to `limit` or a second signal, cuts what is left.
-    pub(crate) async fn stop(self, running: &Running, limit: Duration, signals: &mut Signals) {
+    pub(crate) async fn stop(&self, running: &Running, limit: Duration, signals: &mut Signals) {
         info!(calls = self.owed(), "stopping");
         running.stopping.drain();
         tokio::select! {
@@ -81,6 +81,11 @@ impl Workers {
             () = signals.next_stop() => warn!(calls = self.owed(), "told again to stop; open calls are cut"),
         }
         running.stopping.abort();
+    }
+
+    /// Waits for the ends of the threads.
+    pub(crate) async fn join(self, running: &Running) {
+        running.stopping.dismiss();
         let join = || self.threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count();
         match tokio::task::spawn_blocking(join).await {
             Ok(0) => {}

@@ -1,5 +1,6 @@
-//! The thread that programs live on: their pipes are read and written, and they are reaped, on one runtime that outlives
-//! every worker's. Started with the first program.
+//! The thread that programs live on: they are started, written to where a pipe is full, listened to on stderr, and reaped on
+//! one runtime. Their stdout is read by the worker that had them started, which stays until they have ended. Started with
+//! the first program.
 
 use super::process::Undertaker;
 use std::{

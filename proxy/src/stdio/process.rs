@@ -20,7 +20,7 @@ mod upkeep;
 
 pub(crate) use exit::Exit;
 pub(crate) use launch::{Launch, SpawnError};
-pub(crate) use lines::Event;
+pub(crate) use lines::{Event, Listener};
 pub(crate) use stdin::LineWriter;
 pub(crate) use undertaker::{Undertaker, undertake};
 
@@ -31,6 +31,7 @@ use rustix::process::Signal;
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 use tokio::{
     io::unix::AsyncFd,
+    process::ChildStdout,
     sync::watch,
     time::{Instant, sleep_until, timeout_at},
 };
@@ -70,12 +71,15 @@ pub(crate) struct Process {
     child: Box<dyn ChildWrapper>,
     ended: AsyncFd<OwnedFd>,
     lines: Option<Lines>,
+    /// Until it is listened to.
+    stdout: Option<ChildStdout>,
+    max_line: usize,
     stdin: LineWriter,
     stderr: stderr::Tail,
     wish: watch::Sender<Wish>,
     stage: Stage,
     /// Of its pipes.
-    _upkeep: Upkeep,
+    upkeep: Upkeep,
 }
 
 impl Process {
@@ -95,15 +99,24 @@ impl Process {
         let upkeep = Upkeep::new();
         Ok(Self {
             stdin: LineWriter::start(stdin, launch.max_line, &upkeep).map_err(failed)?,
-            lines: Some(Lines::start(stdout, launch.max_line, &upkeep)),
+            lines: None,
+            stdout: Some(stdout),
+            max_line: launch.max_line,
             stderr: stderr::Tail::start(child.stderr().take().expect(piped), id, &upkeep),
-            _upkeep: upkeep,
+            upkeep,
             ended,
             group,
             child,
             wish: watch::Sender::new(Wish::Run),
             stage: Stage::Running,
         })
+    }
+
+    /// From now on what it says is heard there. Without, [`Self::next`] tells it.
+    pub(crate) fn listen(&mut self, listener: Option<Listener>) {
+        let Some(stdout) = self.stdout.take() else { return };
+        // Who cannot be heard has closed its stdout, as far as anybody can tell.
+        self.lines = Lines::start(stdout, self.max_line, listener, &self.upkeep).ok();
     }
 
     /// Its process id, which is that of its group and session too.
@@ -138,6 +151,7 @@ impl Process {
 
     /// What happens next. May be given up and asked again; after [`Event::Exited`] nothing happens any more.
     pub(crate) async fn next(&mut self) -> Event {
+        self.listen(None);
         let mut wish = self.wish.subscribe();
         loop {
             let wanted = *wish.borrow_and_update();

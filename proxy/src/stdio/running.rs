@@ -5,13 +5,15 @@ use super::{
     child::Child,
     failure,
     host::Host,
-    process::{Event, Exit, Launch, Process},
+    process::{Event, Exit, Launch, Listener, Process},
 };
 use crate::{occupancy::Place, process_meter::Meter};
+use bytes::Bytes;
 use mcpmeter_config::Command;
 use mcpmeter_observer::Failure;
 use std::{sync::Arc, time::Duration};
 use tokio::{
+    runtime::Handle,
     sync::oneshot,
     time::{Instant, sleep_until},
 };
@@ -43,14 +45,19 @@ pub(super) struct Plan {
 pub(super) async fn start(host: &Host, plan: Plan) -> Result<Arc<Child>, Failure> {
     let (started, child) = oneshot::channel();
     let own = host.clone();
+    // Whoever has it started is the most likely to wait for what it says.
+    let runtime = Handle::current();
     let task = async move {
         let launch = Launch::of(&plan.command);
         match Process::spawn(&launch, own.undertaker()) {
-            Ok(process) => {
+            Ok(mut process) => {
                 let max_waiting = plan.command.max_message_mib as usize * MIB + SLACK;
                 let processes = plan.meter.track(process.pid());
                 let child = Child::new(process.writer(), plan.remaps, max_waiting, Arc::clone(&processes));
                 let child = Arc::new(child);
+                let hearer = Arc::clone(&child);
+                let hear = Box::new(move |line: &Bytes| hearer.hear(line));
+                process.listen(Some(Listener { runtime, hear }));
                 if started.send(Ok(Arc::clone(&child))).is_err() {
                     // Whoever wanted it has left.
                     child.stop();

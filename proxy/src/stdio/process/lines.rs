@@ -3,7 +3,14 @@
 
 use super::{Exit, upkeep::Upkeep};
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::{io::AsyncReadExt, process::ChildStdout, sync::mpsc};
+use std::io;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    net::unix::pipe,
+    process::ChildStdout,
+    runtime::Handle,
+    sync::mpsc,
+};
 
 /// Lines that wait for their reader; then the program waits.
 const WAITING: usize = 64;
@@ -25,34 +32,69 @@ pub(crate) enum Event {
     Exited(Exit),
 }
 
-/// The lines of a program as they come.
+/// Who hears lines that look like messages as they come, on a runtime of its own choice: mostly that of whoever waits for
+/// them, so that no other thread has to be woken in between. Must not wait.
+pub(crate) struct Listener {
+    pub(crate) runtime: Handle,
+    pub(crate) hear: Hear,
+}
+
+/// Hears one line.
+pub(crate) type Hear = Box<dyn Fn(&Bytes) + Send + Sync>;
+
+/// The lines of a program as they come, but for those that a listener hears.
 pub(super) struct Lines(mpsc::Receiver<Event>);
 
 impl Lines {
-    pub(super) fn start(mut stdout: ChildStdout, max_line: usize, upkeep: &Upkeep) -> Self {
-        let (sender, receiver) = mpsc::channel(WAITING);
-        upkeep.spawn(async move {
-            let mut splitter = Splitter::new(max_line);
-            loop {
-                splitter.buffer.reserve(READ);
-                let read = stdout.read_buf(&mut splitter.buffer).await;
-                let is_over = !matches!(read, Ok(1..));
-                while let Some(event) = splitter.next(is_over) {
-                    if sender.send(event).await.is_err() {
-                        return;
-                    }
-                }
-                if is_over {
-                    return;
-                }
+    pub(super) fn start(
+        stdout: ChildStdout,
+        max_line: usize,
+        listener: Option<Listener>,
+        upkeep: &Upkeep,
+    ) -> io::Result<Self> {
+        let (events, receiver) = mpsc::channel(WAITING);
+        match listener {
+            None => upkeep.spawn(read(stdout, max_line, events, None)),
+            Some(Listener { runtime, hear }) => {
+                let stdout = stdout.into_owned_fd()?;
+                let _entered = runtime.enter();
+                let stdout = pipe::Receiver::from_owned_fd(stdout)?;
+                upkeep.spawn(read(stdout, max_line, events, Some(hear)));
             }
-        });
-        Self(receiver)
+        }
+        Ok(Self(receiver))
     }
 
     /// `None` when it says nothing more.
     pub(super) async fn next(&mut self) -> Option<Event> {
         self.0.recv().await
+    }
+}
+
+async fn read(
+    mut stdout: impl AsyncRead + Unpin,
+    max_line: usize,
+    events: mpsc::Sender<Event>,
+    hear: Option<Hear>,
+) {
+    let mut splitter = Splitter::new(max_line);
+    loop {
+        splitter.buffer.reserve(READ);
+        let read = stdout.read_buf(&mut splitter.buffer).await;
+        let is_over = !matches!(read, Ok(1..));
+        while let Some(event) = splitter.next(is_over) {
+            match (&hear, event) {
+                (Some(hear), Event::Line(line)) => hear(&line),
+                (_, event) => {
+                    if events.send(event).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+        if is_over {
+            return;
+        }
     }
 }
 
