@@ -146,10 +146,12 @@ async fn answer(
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let target = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
     let request = Seen { method: head.method, target, headers: head.headers, body, at: Instant::now() };
-    seen.lock().expect("whole").push(request.clone());
     let reply = script(&request);
+    // From here on it counts if it is cut, and it may be as soon as it is seen.
+    let body = Pieces { pieces: reply.pieces, cut: reply.hangs.then_some(cut) };
+    seen.lock().expect("whole").push(request);
     tokio::time::sleep(reply.pause).await;
-    let mut response = Response::new(Pieces { pieces: reply.pieces, cut: reply.hangs.then_some(cut) });
+    let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(reply.status).expect("a status");
     for (name, value) in reply.headers {
         response.headers_mut().append(name, value.parse().expect("a value"));
