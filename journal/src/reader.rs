@@ -11,7 +11,7 @@ use crate::{
     rollup::{self, Rollup, RollupQuery},
     row::{Cursor, Row},
     sample::{self, StoredSample},
-    sqlite::OpenedReader,
+    sqlite::{self, OpenedReader},
     tls::TlsError,
     value::Value,
 };
@@ -60,6 +60,19 @@ pub enum ReadError {
         /// What SQLite says.
         source: rusqlite::Error,
     },
+    /// The SQLite file is of another version of this program.
+    #[error(
+        "{} is of {} version of mcpmeter: {}",
+        .file.display(),
+        if sqlite::is_earlier(*.format) { "an earlier" } else { "a newer" },
+        if sqlite::is_earlier(*.format) { "start `mcpmeter serve` on it once" } else { "update this one" }
+    )]
+    OtherVersion {
+        /// The file.
+        file: PathBuf,
+        /// The format of its tables.
+        format: i64,
+    },
     /// No connection to PostgreSQL.
     #[error("cannot connect to PostgreSQL")]
     Connect(#[from] deadpool_postgres::PoolError),
@@ -80,6 +93,9 @@ impl Reader {
         let file = file.to_owned();
         match OpenedReader::open(&file) {
             Ok(open) => {
+                if let Some(format) = sqlite::foreign_format(&open.connection) {
+                    return Err(ReadError::OtherVersion { file, format });
+                }
                 let idle = Arc::new(Mutex::new(vec![open]));
                 Ok(Self { store: Store::Sqlite { file, idle } })
             }

@@ -158,6 +158,17 @@ pub(crate) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// The format of a file that this version cannot read as it is: that of another one.
+pub(crate) fn foreign_format(connection: &Connection) -> Option<i64> {
+    // What has none is empty, or nobody's.
+    format_of(connection).ok().filter(|format| ![0, FORMAT].contains(format))
+}
+
+/// Whether a format is that of an earlier version.
+pub(crate) const fn is_earlier(format: i64) -> bool {
+    format < FORMAT
+}
+
 /// Refuses files that are not ours to write.
 fn check_owner(connection: &Connection) -> Result<(), SqliteError> {
     let format = format_of(connection)?;

@@ -38,6 +38,11 @@ async fn a_store_and_a_queue_of_format_1_are_read_and_get_the_new_column() {
     let directory = tempfile::tempdir().unwrap();
     leave_format_1(directory.path());
     let file = directory.path().join("journal.db");
+    let refusal = Reader::sqlite(&file).err().expect("it has to be brought up to date first").to_string();
+    assert!(
+        refusal.ends_with("of an earlier version of mcpmeter: start `mcpmeter serve` on it once"),
+        "{refusal}"
+    );
     let opened = open_embedded(&file);
     assert_eq!(opened.journal.accounts().recovered, 3 + 2, "three in the outbox, two in the queue");
     opened.journal.accept(full(8));
