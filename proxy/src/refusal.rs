@@ -5,10 +5,13 @@ use crate::answer::Content;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use mcpmeter_observer::{Failure, Status, StatusDetail};
+use serde_json::Value;
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// When to ask again, in seconds, where all that is missing is room.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+const RETRY_AFTER: u64 = 1;
+/// In a failure's context: how long nobody need ask again, in milliseconds.
+pub(crate) const RETRY_AFTER_MS: &str = "retry_after_ms";
 
 /// Why the proxy answers in the upstream's place.
 #[derive(Debug, Clone)]
@@ -19,6 +22,8 @@ pub(crate) struct Refusal {
     pub(crate) error: &'static str,
     /// One line for a person. Names nothing that the client does not know already.
     pub(crate) text: String,
+    /// When to ask again, in seconds, if it is not now.
+    retry_after: u64,
 }
 
 impl Refusal {
@@ -27,6 +32,7 @@ impl Refusal {
             status: StatusCode::NOT_FOUND,
             error: "destination_not_found",
             text: format!("mcpmeter: no route matches this path{known}"),
+            retry_after: RETRY_AFTER,
         }
     }
 
@@ -36,6 +42,7 @@ impl Refusal {
             error: "http_request_denied",
             text: "mcpmeter: this Host is not served here; name it in proxy.public_hosts to allow it"
                 .to_owned(),
+            retry_after: RETRY_AFTER,
         }
     }
 
@@ -45,6 +52,7 @@ impl Refusal {
             error: "http_request_denied",
             text: "mcpmeter: pages of this Origin are not served here; name its host in proxy.public_hosts to allow it"
                 .to_owned(),
+            retry_after: RETRY_AFTER,
         }
     }
 
@@ -53,6 +61,7 @@ impl Refusal {
             status: StatusCode::BAD_REQUEST,
             error: "http_request_error",
             text: "mcpmeter: the request's target cannot be forwarded".to_owned(),
+            retry_after: RETRY_AFTER,
         }
     }
 
@@ -62,6 +71,7 @@ impl Refusal {
             status: StatusCode::NOT_IMPLEMENTED,
             error: "http_request_error",
             text: "mcpmeter: the request's transfer coding is not supported".to_owned(),
+            retry_after: RETRY_AFTER,
         }
     }
 
@@ -107,7 +117,8 @@ impl Refusal {
             (_, StatusDetail::Unreachable) => ("destination_unavailable", "the server cannot be reached"),
             _ => ("connection_terminated", "the server closed the connection without an answer"),
         };
-        Self { status, error, text: format!("mcpmeter: {what} ({code})", code = failure.code) }
+        let text = format!("mcpmeter: {what} ({code})", code = failure.code);
+        Self { status, error, text, retry_after: retry_after(failure) }
     }
 
     /// The response as it goes out.
@@ -118,11 +129,18 @@ impl Refusal {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after));
         }
         if let Ok(value) = HeaderValue::from_str(&format!("mcpmeter; error={error}", error = self.error)) {
             headers.insert(PROXY_STATUS, value);
         }
         response
     }
+}
+
+/// In whole seconds, and never too early.
+fn retry_after(failure: &Failure) -> u64 {
+    let context = failure.context.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let pause = context.and_then(|context| context[RETRY_AFTER_MS].as_u64());
+    pause.map_or(RETRY_AFTER, |pause| pause.div_ceil(1000))
 }

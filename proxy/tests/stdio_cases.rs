@@ -122,7 +122,7 @@ async fn a_crash_of_a_shared_program_is_followed_by_a_new_one_and_later_by_a_pau
     }
     let answer = crashing.ask(&modern_call("5", "a", None)).await;
     assert_eq!(answer.status(), 503, "{}", answer.text());
-    assert!(answer.header("retry-after").is_some(), "{:?}", answer.headers());
+    assert_eq!(answer.header("retry-after").as_deref(), Some("2"), "{:?}", answer.headers());
 
     let rows = proxy.stop().await;
     assert_crashed(row_of(&rows, "hold"), 200);

@@ -1,7 +1,9 @@
 //! What went wrong between the proxy and a program, in the words of a record.
 
 use super::process::{Exit, SpawnError};
+use crate::refusal::RETRY_AFTER_MS;
 use mcpmeter_observer::{Failure, Status, StatusDetail};
+use serde_json::json;
 use std::time::Duration;
 
 /// It could not be started.
@@ -59,6 +61,7 @@ pub(super) fn resting(until: Duration) -> Failure {
     Failure {
         status: Status::UpstreamError,
         http_status: Some(503),
+        context: Some(json!({ RETRY_AFTER_MS: until.as_millis() }).to_string()),
         ..broken(StatusDetail::Unreachable, "restarting", message)
     }
 }
