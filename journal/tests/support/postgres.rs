@@ -111,7 +111,8 @@ impl Cluster {
 
     fn try_start(&self) -> Output {
         let options = format!(
-            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c shared_buffers=32MB",
+            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c shared_buffers=32MB \
+             -c dynamic_shared_memory_type=mmap",
             self.port,
             self.base.display()
         );

@@ -53,6 +53,8 @@ impl Spawned {
         let mut child = program()
             .args(arguments)
             .current_dir(folder)
+            // Killed programs leave their queue behind: it goes with the folder.
+            .env("MCPMETER_STORE__QUEUE_DIRECTORY", folder)
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
