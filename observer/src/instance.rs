@@ -13,7 +13,7 @@ use crate::{
     pipe::Pipe,
     rounds::Rounds,
     tasks::Tasks,
-    word::{Origin, Status, StatusDetail, Transport},
+    word::{AuthMethod, AuthState, Origin, Status, StatusDetail, Transport},
 };
 use http::{HeaderMap, Method};
 use std::sync::{
@@ -49,6 +49,25 @@ pub struct Head<'a> {
     pub entropy: u128,
     /// The client's address, already minimised.
     pub client_ip: Option<Text>,
+    /// What is known of the caller; `None` where nobody has looked.
+    pub caller: Option<Arc<Caller>>,
+}
+
+/// Who asks, as far as its credentials were checked before the observer is told of the exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// How it proved who it is.
+    pub auth_method: AuthMethod,
+    /// What the check said.
+    pub auth_state: AuthState,
+    /// The key's public id, or a keyed hash of the credentials.
+    pub api_key_id: Option<Text>,
+    /// The user, where it is another one than the route's.
+    pub user_id: Option<Text>,
+    /// The organisation, where it is another one than the route's.
+    pub organization_id: Option<Text>,
+    /// A JSON document: the limits that apply to the exchange, and what is left of them.
+    pub rate_limit_state: Option<Text>,
 }
 
 /// One MCP server instance. Shared by all exchanges with it, whatever their thread.
@@ -119,6 +138,11 @@ impl Instance {
     pub fn succeed(&self, identity: Identity) -> Self {
         let Self { mount, transport, memory, .. } = self;
         Self { identity, mount: mount.clone(), transport: *transport, memory: Arc::clone(memory) }
+    }
+
+    /// The same instance as a caller sees it that is refused: nothing that it says reaches anybody's conversation.
+    pub fn apart(&self) -> Self {
+        Self { memory: Arc::default(), ..self.succeed(self.identity.clone()) }
     }
 
     /// Whether it is the other one, or one that it has succeeded or is succeeded by: what ends in one ends in both.

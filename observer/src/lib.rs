@@ -33,7 +33,7 @@ pub use call::{CallId, CallRecord, Text, Tick, Timestamp};
 pub use decoder::{Coding, ContentDecoder, Undecodable};
 pub use endpoint::{EndpointPatch, Mount, outside_of_base};
 pub use exchange::{Exchange, Failure};
-pub use instance::{Head, Identity, Instance};
+pub use instance::{Caller, Head, Identity, Instance};
 pub use jsonrpc::{Elements, Form, IdToken, Kind, Leaf, Member, Members, Message, Scanner, find_value};
 pub use latency::{BUCKETS, bucket_of, bucket_upper_us};
 pub use pipe::{Pipe, PipeEnd};

@@ -85,6 +85,8 @@ impl Outcome {
         // Who refuses a call has not asked the upstream, so its fault it is not.
         let origin = match failure.status {
             Status::Limited => Origin::Proxy,
+            Status::Denied if failure.http_status == Some(503) => Origin::Proxy,
+            Status::Denied => Origin::Client,
             Status::Cancelled => Origin::Client,
             _ => Origin::Upstream,
         };

@@ -59,12 +59,21 @@ macro_rules! vocabulary {
 }
 
 vocabulary! {
-    /// The JSON-RPC methods that become records.
+    /// What a record's call asked for.
     Method {
         /// `tools/list`: one row per page that a client asks for.
         ToolsList = "tools/list",
         /// `tools/call`.
         ToolsCall = "tools/call",
+        /// A request that was refused before a call could be seen in it: only with `denied` and `limited`.
+        Unknown = "unknown",
+    }
+}
+
+impl Method {
+    /// The method of a JSON-RPC request, if such requests become records.
+    pub fn of_request(method: &str) -> Option<Self> {
+        method.parse().ok().filter(|method| *method != Self::Unknown)
     }
 }
 
@@ -141,6 +150,10 @@ vocabulary! {
         /// Not a call of its own, but the end of a task: the row with status `task_created` and the same `task_hash` is
         /// its beginning.
         TaskEnd = "task_end",
+        /// The proxy refused the caller's credentials, or there were none.
+        Credentials = "credentials",
+        /// The proxy's rules do not allow it to this caller.
+        Policy = "policy",
     }
 }
 

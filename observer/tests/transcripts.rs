@@ -152,6 +152,7 @@ fn head<'a>(number: u32, method: &'a Method, target: &'a str, headers: &'a Heade
         at: Tick(now),
         entropy: u128::from(number) << 96,
         client_ip: None,
+        caller: None,
     }
 }
 

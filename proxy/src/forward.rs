@@ -196,6 +196,7 @@ impl Carrier {
             at: self.clock.tick(),
             entropy: fastrand::u128(..),
             client_ip: caller.client_ip.clone(),
+            caller: None,
         });
         let kind = if is_stream(parts) { Kind::Stream } else { Kind::Exchange };
         let is_metered = route.meter.tree().is_some() || matches!(route.server, Server::Stdio(_));

@@ -113,6 +113,7 @@ impl World {
             at: self.tick(),
             entropy: self.begun << 64,
             client_ip: None,
+            caller: None,
         });
         self.slots[slot] = Some(Slot {
             exchange,

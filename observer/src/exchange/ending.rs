@@ -6,14 +6,15 @@ use crate::{
     call::{CallRecord, Text, Tick},
     conversation::Detached,
     correlator::{OpenCall, OpenCalls},
+    jsonrpc::IdToken,
     outcome::Outcome,
-    word::{Origin, Status, StatusDetail, Transport},
+    word::{Method, Origin, Status, StatusDetail, Transport},
 };
 
 /// What kept the upstream's answer from coming, as the owner of the sockets saw it.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// `upstream_error` or `timeout`; or `limited`, if the owner has refused to ask the upstream.
+    /// `upstream_error` or `timeout`; or `limited` or `denied`, if the owner has refused to ask the upstream.
     pub status: Status,
     /// Nothing was sent, or the connection broke afterwards.
     pub detail: StatusDetail,
@@ -46,6 +47,26 @@ impl Exchange {
     pub fn handle_failure(&mut self, failure: &Failure, now: Tick) {
         self.answer.status = failure.http_status.or(self.answer.status);
         self.end(&Ending::Failed(failure), now);
+    }
+
+    /// The caller was refused, and the upstream not asked: there is a record even if no call was seen. The instance has
+    /// to be one [apart](crate::Instance::apart).
+    pub fn handle_refusal(&mut self, failure: &Failure, now: Tick) {
+        self.handle_failure(failure, now);
+        if self.finished.is_empty() && self.unrecorded == 0 {
+            let mut record = self.facts.begin_record(&self.instance.identity, Method::Unknown, 0);
+            self.name_transports(&mut record);
+            let began_at = self.facts.began_at;
+            let call = OpenCall {
+                record,
+                id: IdToken::Missing,
+                began_at,
+                asked_at: began_at,
+                progress_token: IdToken::Missing,
+                soft_key: None,
+            };
+            self.finish(call, None, |call| call.finish(Outcome::of_failure(failure), now));
+        }
     }
 
     /// The client closed its side before the end.

@@ -3,7 +3,7 @@
 
 use crate::{
     call::{CallId, CallRecord, Text, Tick, Timestamp},
-    instance::{Head, Identity},
+    instance::{Caller, Head, Identity},
     jsonrpc::IdToken,
     outside_session::{OutsideSession, SoftKey},
     redact,
@@ -11,7 +11,10 @@ use crate::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 /// The most bytes of a user agent, a tool's or a client's name.
 const MAX_NAME: usize = 256;
@@ -26,6 +29,7 @@ pub(super) struct Facts {
     /// Path and query, where a stream may announce an endpoint relative to them.
     pub(super) target: Option<Box<str>>,
     client_ip: Option<Text>,
+    caller: Option<Arc<Caller>>,
     user_agent: Option<HeaderValue>,
     pub(super) session_id: Option<HeaderValue>,
     pub(super) last_event_id: Option<HeaderValue>,
@@ -44,6 +48,7 @@ impl Facts {
         let mut facts = Self {
             target: (head.method == http::Method::GET).then(|| head.target.into()),
             client_ip: head.client_ip.clone(),
+            caller: head.caller.clone(),
             ..Self::new(head.created_at, head.at, head.entropy)
         };
         // One walk over the few headers there are is cheaper than nine searches.
@@ -65,6 +70,7 @@ impl Facts {
             entropy,
             target: None,
             client_ip: None,
+            caller: None,
             user_agent: None,
             session_id: None,
             last_event_id: None,
@@ -120,22 +126,30 @@ impl Facts {
     /// A record that says what is known before the body's message is: `ordinal` tells the calls of one
     /// exchange apart.
     pub(super) fn begin_record(&self, identity: &Identity, method: Method, ordinal: u32) -> Box<CallRecord> {
-        let (auth_method, auth_state) = if self.credentials.is_some() {
-            (AuthMethod::Passthrough, AuthState::Unverified)
-        } else {
-            (AuthMethod::None, AuthState::Missing)
-        };
         let user_agent = self
             .user_agent
             .as_ref()
             .map(|agent| redact::keep(&String::from_utf8_lossy(agent.as_bytes()), MAX_NAME));
         let id = CallId::new(self.created_at, self.entropy_of(ordinal));
         let mut record = Box::new(CallRecord::begin(id, self.created_at, method, identity));
-        record.auth_method = auth_method;
-        record.auth_state = auth_state;
+        self.tell_caller(&mut record);
         record.client_ip = self.client_ip.clone();
         record.user_agent = user_agent;
         record
+    }
+
+    fn tell_caller(&self, record: &mut CallRecord) {
+        let Some(caller) = &self.caller else {
+            if self.credentials.is_some() {
+                (record.auth_method, record.auth_state) = (AuthMethod::Passthrough, AuthState::Unverified);
+            }
+            return;
+        };
+        (record.auth_method, record.auth_state) = (caller.auth_method, caller.auth_state);
+        record.api_key_id = caller.api_key_id.clone();
+        record.rate_limit_state = caller.rate_limit_state.clone();
+        record.user_id = caller.user_id.clone().or_else(|| record.user_id.take());
+        record.organization_id = caller.organization_id.clone().or_else(|| record.organization_id.take());
     }
 }
 

@@ -72,7 +72,7 @@ impl Exchange {
     }
 
     fn take_request(&mut self, method: &str, message: &Message, now: Tick) {
-        if let Ok(method) = method.parse::<Method>() {
+        if let Some(method) = Method::of_request(method) {
             if self.open.len() + self.asked.posted.len() >= MAX_CALLS {
                 self.unrecorded += 1;
                 return;
@@ -159,7 +159,7 @@ impl Exchange {
         }
     }
 
-    fn name_transports(&self, record: &mut CallRecord) {
+    pub(super) fn name_transports(&self, record: &mut CallRecord) {
         match &self.role {
             Role::LegacyPost(_) => {
                 record.transport_type = Transport::Sse;
@@ -260,7 +260,8 @@ impl Exchange {
 
     /// The body could not be read, but its headers say that there is a call in it (2026-07-28).
     fn open_announced_call(&mut self, now: Tick) {
-        let method = self.facts.mcp_method.as_ref().and_then(|method| method.to_str().ok()?.parse().ok());
+        let method =
+            self.facts.mcp_method.as_ref().and_then(|method| Method::of_request(method.to_str().ok()?));
         let Some(method) = method else { return };
         let mut record = self.facts.begin_record(&self.instance.identity, method, 0);
         record.tool_name =
@@ -279,7 +280,7 @@ impl Exchange {
         let partial = scanner.partial_message();
         // With the answer before the question's end, the question's instant is that of its head.
         let asked_at = self.facts.began_at;
-        match partial.and_then(|message| Some((message.method()?.parse().ok()?, message))) {
+        match partial.and_then(|message| Some((Method::of_request(message.method()?)?, message))) {
             Some((method, message)) => self.open_call(method, message, asked_at),
             None if self.facts.mcp_method.is_some() => self.open_announced_call(asked_at),
             // What it is may still be read, behind its answer.

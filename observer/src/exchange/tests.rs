@@ -8,6 +8,7 @@ mod legacy;
 mod limits;
 mod modern;
 mod outside_session;
+mod refused;
 mod resumed;
 mod sessions;
 mod tasks;
@@ -55,6 +56,7 @@ fn begin(
         at: Tick(0),
         entropy: 7,
         client_ip: None,
+        caller: None,
     })
 }
 

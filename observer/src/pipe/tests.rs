@@ -324,6 +324,7 @@ fn exchanges_with_a_stdio_instance_say_how_the_client_spoke() {
         at: Tick(0),
         entropy: 1,
         client_ip: None::<Text>,
+        caller: None,
     });
     exchange.handle_request_data(CALL.as_bytes(), Tick(1));
     exchange.handle_request_end(Tick(1));
