@@ -1,9 +1,9 @@
--- The PostgreSQL schema of mcpmeter, version 4: the only DDL for it. PostgreSQL 15 to 18.
+-- The PostgreSQL schema of mcpmeter, version 5: the only DDL for it. PostgreSQL 15 to 18.
 --
 -- `mcpmeter migrate` (and `mcpmeter serve`, unless told not to) runs this file; `psql -v ON_ERROR_STOP=1 -f
--- schema.sql` does the same. Running it again, or twice at once, changes nothing. A database of version 1, 2 or
--- 3 becomes one of version 4 in place: the log gets a column, for which it is locked for a moment; for version 1 it is
--- locked while each of its days is read once.
+-- schema.sql` does the same. Running it again, or twice at once, changes nothing. A database of an earlier version
+-- becomes one of version 5 in place: one of version 4 gets tables for keys; one of version 1, 2 or 3 gets a column in the
+-- log too, for which that is locked for a moment; for version 1 it is locked while each of its days is read once.
 --
 -- The columns of mcp_server_request_log are those of journal/src/columns.rs, in that order (a column that came with a
 -- later version stands last in a database that is older than it); a test compares the two. Rules: no foreign keys
@@ -23,8 +23,9 @@
 --
 -- A role that only writes needs: usage on schema mcpmeter; insert on mcp_server_request_log; select, insert and
 -- update on outbox_cursor and mcp_log_gap; select, insert and delete on mcp_process_sample; select, insert, update and
--- delete on the tables whose names begin with rollup_; temporary on the database (for what a restored backup makes of
--- a batch).
+-- delete on the tables whose names begin with rollup_; select on api_key and api_key_revision, and update (last_used_at)
+-- on api_key; temporary on the database (for what a restored backup makes of a batch). Who makes and revokes keys also
+-- needs insert and update on api_key, and update on api_key_revision.
 -- Partitions are made, dropped and compressed by functions that run with their owner's rights; for retention and
 -- compression grant that role execute on lock_expired_day(integer), drop_day(timestamptz), compress_next(integer) and
 -- rollup_keep(timestamptz, timestamptz), which are revoked from public.
@@ -51,8 +52,8 @@ comment on column mcpmeter.schema_version.applied_at is 'when it was first appli
 
 do $$
 begin
-  if exists (select from mcpmeter.schema_version where version > 4) then
-    raise exception 'the database has schema version %, this mcpmeter knows version 4: upgrade mcpmeter',
+  if exists (select from mcpmeter.schema_version where version > 5) then
+    raise exception 'the database has schema version %, this mcpmeter knows version 5: upgrade mcpmeter',
       (select max(version) from mcpmeter.schema_version);
   end if;
 end $$;
@@ -403,6 +404,59 @@ comment on column mcpmeter.mcp_process_sample.restarts is 'how often the process
 comment on column mcpmeter.mcp_process_sample.uptime_seconds is 'how long the process has been running';
 comment on column mcpmeter.mcp_process_sample.unattributed_cpu_seconds is
   'the part of cpu_seconds_total that belongs to no call: used while none was open; a counter';
+
+-- Version 5: the keys of callers (journal/src/keys.rs). No retention deletes them: a row of the log names its key.
+-- Room on each page lets a noted use stay on it, without touching an index.
+create table if not exists mcpmeter.api_key (
+  id              text primary key,
+  hash            text not null,
+  previous_hash   text,
+  previous_until  timestamptz,
+  name            text,
+  user_id         text not null,
+  organization_id text,
+  routes          jsonb not null,
+  tools           jsonb not null,
+  rate_per_minute integer,
+  created_at      timestamptz not null,
+  expires_at      timestamptz,
+  revoked_at      timestamptz,
+  last_used_at    timestamptz,
+  revision        bigint not null
+) with (fillfactor = 80);
+create unique index if not exists api_key_changes on mcpmeter.api_key (revision);
+comment on table mcpmeter.api_key is
+  'The keys by which callers are known. Proxies read what has changed every second; secrets are nowhere in here';
+comment on column mcpmeter.api_key.id is
+  'the key''s public id, as in mcp_server_request_log.api_key_id; stays the same when the secret is exchanged';
+comment on column mcpmeter.api_key.hash is 'SHA-256 of the secret, 64 hexadecimal digits';
+comment on column mcpmeter.api_key.previous_hash is
+  'the same of the secret before, which is accepted until previous_until; null if there is none';
+comment on column mcpmeter.api_key.previous_until is 'until when the secret before is accepted';
+comment on column mcpmeter.api_key.name is 'what its owner calls it';
+comment on column mcpmeter.api_key.user_id is 'whose calls are made with it; no foreign key';
+comment on column mcpmeter.api_key.organization_id is 'the organisation of that user; no foreign key';
+comment on column mcpmeter.api_key.routes is
+  'the routes it is good for: a list of names, in which * stands for any characters; empty for all of them';
+comment on column mcpmeter.api_key.tools is 'the tools it may call, in the same way';
+comment on column mcpmeter.api_key.rate_per_minute is 'how many calls a minute it may make; null for any number';
+comment on column mcpmeter.api_key.created_at is 'when it was made';
+comment on column mcpmeter.api_key.expires_at is 'from when on it is refused; null for never';
+comment on column mcpmeter.api_key.revoked_at is 'when it was revoked; null if it was not';
+comment on column mcpmeter.api_key.last_used_at is 'when a proxy has last accepted it, to the minute or so';
+comment on column mcpmeter.api_key.revision is
+  'the number of its last change, from api_key_revision; a use is no change';
+
+create table if not exists mcpmeter.api_key_revision (
+  is_only_row boolean primary key default true check (is_only_row),
+  revision    bigint not null
+);
+insert into mcpmeter.api_key_revision (revision) values (0) on conflict do nothing;
+comment on table mcpmeter.api_key_revision is
+  'One row. Whoever changes a key raises its number first, in the same transaction: so changes are committed in the '
+  'order of their numbers, and whoever has read one number has missed no smaller one';
+comment on column mcpmeter.api_key_revision.is_only_row is 'true, and there is no second truth';
+comment on column mcpmeter.api_key_revision.revision is 'how many changes there were';
 
 create or replace function mcpmeter.ensure_partitions(from_at timestamptz, to_at timestamptz)
 returns integer
@@ -877,6 +931,6 @@ revoke execute on function mcpmeter.empty_default_partition(), mcpmeter.lock_exp
 -- What the shipper needs first, and a week in which nobody need be there to make more.
 select mcpmeter.ensure_partitions(now(), now() + interval '7 days');
 
-insert into mcpmeter.schema_version (version) values (4) on conflict do nothing;
+insert into mcpmeter.schema_version (version) values (5) on conflict do nothing;
 
 commit;

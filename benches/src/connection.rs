@@ -22,6 +22,8 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     /// The path of the MCP endpoint there.
     pub(crate) path: &'static str,
+    /// Header lines by which the caller says who it is, each with its line break.
+    pub(crate) credentials: String,
 }
 
 /// An exchange with everything that does not depend on the call rendered.
@@ -101,13 +103,13 @@ impl Connection {
     pub(crate) async fn open(target: &Target, session: CallId) -> io::Result<Self> {
         let stream = TcpStream::connect(target.address).await?;
         stream.set_nodelay(true)?;
-        let Target { address, path } = target;
+        let Target { address, path, credentials } = target;
         let session = String::from_utf8_lossy(&session.digits()).into_owned();
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: mcpmeter-bench\r\n\
              Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
              MCP-Protocol-Version: {PROTOCOL_VERSION}\r\nMcp-Session-Id: 6d63706d-6574-6572-0000-00{session}\r\n\
-             Content-Length: "
+             {credentials}Content-Length: "
         );
         Ok(Self {
             stream,
@@ -247,7 +249,8 @@ mod tests {
         let body = String::from_utf8(body).unwrap();
         let reply = reply.replace("{length}", &body.len().to_string()).replace("{body}", &body);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let target = Target { address: listener.local_addr().unwrap(), path: "/mcp" };
+        let target =
+            Target { address: listener.local_addr().unwrap(), path: "/mcp", credentials: String::new() };
         let serve = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = vec![0; BUFFER_BYTES];

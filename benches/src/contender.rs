@@ -1,6 +1,7 @@
 //! Who is measured, as data: a contender is started in a directory of its own, has an address, perhaps a process tree
 //! whose CPU counts, and perhaps books that must tell of every call. One file each below.
 
+mod credentials;
 mod direct;
 mod mcpmeter;
 mod nginx;
@@ -55,6 +56,42 @@ impl Runtime {
     }
 }
 
+/// How mcpmeter's callers are known, for `--mcpmeter-identity`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Identity {
+    /// Nobody looks.
+    None,
+    /// Credentials pass through; a key.
+    Passthrough,
+    /// A proxy in front says who it is.
+    Header,
+    /// A key of ours.
+    ApiKey,
+    /// A token with an Ed25519 signature.
+    Jwt,
+}
+
+impl Identity {
+    /// The word of the configuration.
+    fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Passthrough => "passthrough",
+            Self::Header => "header",
+            Self::ApiKey => "api_key",
+            Self::Jwt => "jwt",
+        }
+    }
+}
+
+/// How mcpmeter is set up, where that is not its default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Variant {
+    pub(crate) runtime: Option<Runtime>,
+    pub(crate) identity: Option<Identity>,
+}
+
 /// One who is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Contender {
@@ -62,8 +99,8 @@ pub(crate) enum Contender {
     Direct,
     /// nginx.
     Nginx,
-    /// mcpmeter with a runtime layout, or with its default.
-    Mcpmeter(Option<Runtime>),
+    /// mcpmeter.
+    Mcpmeter(Variant),
 }
 
 /// Why a contender cannot be measured.
@@ -100,13 +137,12 @@ pub(crate) struct Running {
 }
 
 impl Contender {
-    /// Those that `kinds` and `runtimes` name, in that order.
-    pub(crate) fn choose(kinds: &[Kind], runtimes: &[Runtime]) -> Vec<Self> {
+    /// Those that `kinds` name, mcpmeter in each of its variants.
+    pub(crate) fn choose(kinds: &[Kind], variants: &[Variant]) -> Vec<Self> {
         let expand = |kind: &Kind| match kind {
             Kind::Direct => vec![Self::Direct],
             Kind::Nginx => vec![Self::Nginx],
-            Kind::Mcpmeter if runtimes.is_empty() => vec![Self::Mcpmeter(None)],
-            Kind::Mcpmeter => runtimes.iter().map(|runtime| Self::Mcpmeter(Some(*runtime))).collect(),
+            Kind::Mcpmeter => variants.iter().map(|variant| Self::Mcpmeter(*variant)).collect(),
         };
         kinds.iter().flat_map(expand).collect()
     }
@@ -116,8 +152,10 @@ impl Contender {
         match self {
             Self::Direct => FLOOR.into(),
             Self::Nginx => BASELINE.into(),
-            Self::Mcpmeter(None) => "mcpmeter".into(),
-            Self::Mcpmeter(Some(runtime)) => format!("mcpmeter-{}", runtime.word()),
+            Self::Mcpmeter(Variant { runtime, identity }) => {
+                let words = [runtime.map(Runtime::word), identity.map(Identity::word)];
+                words.into_iter().flatten().fold("mcpmeter".to_owned(), |name, word| format!("{name}-{word}"))
+            }
         }
     }
 
@@ -135,7 +173,7 @@ impl Contender {
         match self {
             Self::Direct => Ok(direct::start(upstream)),
             Self::Nginx => nginx::start(upstream, directory),
-            Self::Mcpmeter(runtime) => mcpmeter::start(upstream, directory, runtime),
+            Self::Mcpmeter(variant) => mcpmeter::start(upstream, directory, variant),
         }
     }
 }

@@ -33,7 +33,7 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::contender::{Contender, Kind, Runtime};
+use crate::contender::{Contender, Identity, Kind, Runtime, Variant};
 use crate::outcome::{Outcome, Window};
 use crate::run::Plan;
 use crate::workload::{WORKLOADS, Workload, find_workload};
@@ -62,6 +62,9 @@ struct Arguments {
     /// Measure mcpmeter once per runtime layout.
     #[arg(long, value_delimiter = ',', value_name = "LAYOUTS")]
     mcpmeter_runtime: Vec<Runtime>,
+    /// Measure mcpmeter once per way of knowing its callers.
+    #[arg(long, value_delimiter = ',', value_name = "MODES")]
+    mcpmeter_identity: Vec<Identity>,
     /// List the workloads and do nothing else.
     #[arg(long)]
     list: bool,
@@ -190,6 +193,19 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if outcome.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// mcpmeter as it is by default, or in each way that was asked for.
+fn variants(arguments: &Arguments) -> Vec<Variant> {
+    let runtimes = arguments.mcpmeter_runtime.iter();
+    let mut variants: Vec<_> =
+        runtimes.map(|runtime| Variant { runtime: Some(*runtime), ..Variant::default() }).collect();
+    let identities = arguments.mcpmeter_identity.iter();
+    variants.extend(identities.map(|identity| Variant { identity: Some(*identity), ..Variant::default() }));
+    if variants.is_empty() {
+        variants.push(Variant::default());
+    }
+    variants
+}
+
 fn plan(arguments: &Arguments) -> Plan {
     let (rounds, seconds) =
         if arguments.quick { (2, 1.0) } else { (arguments.rounds.into(), arguments.seconds) };
@@ -197,7 +213,7 @@ fn plan(arguments: &Arguments) -> Plan {
         if arguments.only.is_empty() { WORKLOADS.iter().collect() } else { arguments.only.clone() };
     Plan {
         workloads,
-        contenders: Contender::choose(&arguments.contenders, &arguments.mcpmeter_runtime),
+        contenders: Contender::choose(&arguments.contenders, &variants(arguments)),
         rounds,
         window: Duration::from_secs_f64(seconds),
     }

@@ -222,7 +222,7 @@ fn replace_section(text: &str, report: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contender::Contender;
+    use crate::contender::{Contender, Variant};
     use crate::cpu::CpuSpent;
     use crate::workload::WORKLOADS;
 
@@ -245,7 +245,7 @@ mod tests {
     }
 
     fn sample_run() -> (Plan, Outcome) {
-        let contenders = vec![Contender::Direct, Contender::Nginx, Contender::Mcpmeter(None)];
+        let contenders = vec![Contender::Direct, Contender::Nginx, Contender::Mcpmeter(Variant::default())];
         let plan =
             Plan { workloads: vec![&WORKLOADS[0]], contenders, rounds: 2, window: Duration::from_secs(1) };
         let mut outcome = Outcome::default();
@@ -253,7 +253,12 @@ mod tests {
         for (round, slow) in [(0, 1), (1, 2)] {
             outcome.windows.push(window(Contender::Direct, round, 0, 100 * slow));
             outcome.windows.push(window(Contender::Nginx, round, 20 * slow, 150 * slow));
-            outcome.windows.push(window(Contender::Mcpmeter(None), round, 22 * slow, 200 * slow));
+            outcome.windows.push(window(
+                Contender::Mcpmeter(Variant::default()),
+                round,
+                22 * slow,
+                200 * slow,
+            ));
         }
         (plan, outcome)
     }

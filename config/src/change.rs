@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Admin, Config, Log, Privacy, Proxy, Route, Store, Tls, Upstream};
+use crate::{Admin, Config, Log, Policy, Privacy, Proxy, Route, Store, Tls, Upstream};
 
 /// The keys that differ, as a person would name them: `proxy.listen`, ``route `crm` added``.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,7 +36,8 @@ impl Changes {
 
 /// Compares two configurations.
 pub fn changes(old: &Config, new: &Config) -> Changes {
-    let Config { proxy, admin, store, privacy, log, routes } = old;
+    // The identity of all routes shows in each of them.
+    let Config { proxy, admin, store, privacy, identity: _, log, policy, limits, quotas, routes } = old;
     let mut changes = Changes::default();
     compare_proxy(&mut changes, proxy, &new.proxy);
     compare_admin(&mut changes, admin, &new.admin);
@@ -46,8 +47,18 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
     let Log { level, format } = log;
     changes.restart("log.level", *level == new.log.level);
     changes.restart("log.format", *format == new.log.format);
+    compare_policy(&mut changes, policy, &new.policy);
+    changes.live("limit", *limits == new.limits);
+    changes.live("quota", *quotas == new.quotas);
     compare_routes(&mut changes, routes, &new.routes);
     changes
+}
+
+fn compare_policy(changes: &mut Changes, old: &Policy, new: &Policy) {
+    let Policy { default, max_body_bytes, rules } = old;
+    changes.live("policy.default", *default == new.default);
+    changes.live("policy.max_body_bytes", *max_body_bytes == new.max_body_bytes);
+    changes.live("rule", *rules == new.rules);
 }
 
 fn compare_proxy(changes: &mut Changes, old: &Proxy, new: &Proxy) {
@@ -160,6 +171,7 @@ fn differing_keys(old: &Route, new: &Route) -> Vec<&'static str> {
         auth_rewrite,
         ca_file,
         process,
+        identity,
     } = old;
     let keys = [
         ("host", *host == new.host),
@@ -178,6 +190,7 @@ fn differing_keys(old: &Route, new: &Route) -> Vec<&'static str> {
         ("auth_rewrite", *auth_rewrite == new.auth_rewrite),
         ("ca_file", *ca_file == new.ca_file),
         ("process", *process == new.process),
+        ("identity", *identity == new.identity),
     ];
     keys.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
 }

@@ -11,7 +11,11 @@ use std::path::PathBuf;
 
 pub use change::{Changes, changes};
 pub use command::{Command, Isolation};
+pub use identity::{Algorithm, Identity, Jwks, Tokens};
+pub use limit::{Limit, Per, Period, Quota, Rate};
 pub use load::{Flag, Source, load, load_file, load_without_routes, process_environment, read_text};
+pub use pattern::Pattern;
+pub use policy::{Effect, Policy, Rule};
 pub use problem::{Label, Place, Position, Problem, Problems};
 pub use route::{AuthRewrite, ProcessHint, Route, Upstream};
 pub use secret::Secret;
@@ -19,7 +23,11 @@ pub use upstream::{HttpUpstream, Scheme, UpstreamError};
 
 mod change;
 mod command;
+mod identity;
+mod limit;
 mod load;
+mod pattern;
+mod policy;
 mod problem;
 mod route;
 mod secret;
@@ -44,8 +52,16 @@ pub struct Config {
     pub store: Store,
     /// What of a client is kept in a record.
     pub privacy: Privacy,
+    /// How callers prove who they are, on routes that do not say otherwise.
+    pub identity: Identity,
     /// What the program says about itself.
     pub log: Log,
+    /// Who may call what.
+    pub policy: Policy,
+    /// How much may be called at a time, and in how much time.
+    pub limits: Vec<Limit>,
+    /// How much may be called in a day or a month.
+    pub quotas: Vec<Quota>,
     /// The ways to the upstreams, in the order of the file. Names and hosts are unique.
     pub routes: Vec<Route>,
 }

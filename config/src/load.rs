@@ -23,6 +23,8 @@ mod admin;
 mod command;
 mod found;
 mod host;
+mod identity;
+mod limit;
 mod listen;
 mod log;
 mod mask;
@@ -31,8 +33,10 @@ mod process;
 mod proxy;
 mod reader;
 mod route;
+mod rule;
 mod secret;
 mod section;
+mod selector;
 mod store;
 mod suggestion;
 mod syntax;
@@ -128,11 +132,18 @@ fn read_config<'a>(reader: &mut Reader<'a>, tree: &'a DeTable<'a>, routes: Route
     let admin = admin::read_admin(&mut root, proxy.listen);
     let store = store::read_store(&mut root);
     let privacy = privacy::read_privacy(&mut root);
+    let identity = identity::read_identity(&mut root);
     let log = log::read_log(&mut root);
-    let routes = route::read_routes(&mut root, proxy.connect_timeout_ms, routes == Routes::Required);
+    let defaults = route::Defaults { connect_timeout_ms: proxy.connect_timeout_ms, identity: &identity };
+    let routes = route::read_routes(&mut root, &defaults, routes == Routes::Required);
+    let number_in_file =
+        tree.get("route").and_then(|value| value.get_ref().as_array()).map_or(0, |array| array.len());
+    let names = selector::names_of(&routes, number_in_file);
+    let policy = rule::read_policy(&mut root, &names);
+    let (limits, quotas) = limit::read_limits(&mut root, &names);
     root.finish();
     reader.report_unused_overrides();
-    Config { proxy, admin, store, privacy, log, routes }
+    Config { proxy, admin, store, privacy, identity, log, policy, limits, quotas, routes }
 }
 
 #[cfg(test)]
@@ -141,7 +152,8 @@ mod tests {
 
     #[test]
     fn every_key_stands_in_the_reference_file() {
-        let source = Source { text: MINIMAL, ..Source::default() };
+        let text = format!("{MINIMAL}\n[[rule]]\n[[limit]]\n[[quota]]\n");
+        let source = Source { text: &text, ..Source::default() };
         let (tree, _) = DeTable::parse_recoverable(source.text);
         let mut reader = Reader::new(&source);
         read_config(&mut reader, tree.get_ref(), Routes::Required);
@@ -151,7 +163,9 @@ mod tests {
                 line.trim_start_matches('#').split('=').next().is_some_and(|word| word.trim() == name)
             };
             let header = [format!("[{key}]"), format!("[[{key}]]")];
-            crate::REFERENCE.lines().any(|line| names(line) || header.iter().any(|header| line == header))
+            crate::REFERENCE
+                .lines()
+                .any(|line| names(line) || header.iter().any(|header| line.trim_start_matches('#') == header))
         };
         let missing: Vec<_> = reader.keys.iter().filter(|key| !stands(key)).collect();
         assert!(reader.keys.len() > 30 && missing.is_empty(), "{missing:?}");

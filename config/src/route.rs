@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::{Command, HttpUpstream};
+use crate::{Command, HttpUpstream, Identity};
 
 /// The server behind a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +89,8 @@ pub struct Route {
     pub ca_file: Option<PathBuf>,
     /// Which process to meter; only for an upstream with a URL.
     pub process: Option<ProcessHint>,
+    /// How callers prove who they are; that of all routes unless told otherwise.
+    pub identity: Identity,
 }
 
 /// What becomes of the upstream's own URLs in its answers about authorization (WIRE.md 3.3).
@@ -122,6 +124,7 @@ impl Route {
             auth_rewrite: AuthRewrite::Off,
             ca_file: None,
             process: None,
+            identity: Identity::default(),
             name,
         }
     }

@@ -1,8 +1,8 @@
 //! The two shipped files do what they say.
 
 use mcpmeter_config::{
-    Admin, Command, Config, HttpUpstream, Log, MINIMAL, Privacy, ProcessHint, Proxy, REFERENCE, Route,
-    Source, Store, StoreUrl, Upstream, load,
+    Admin, Algorithm, Command, Config, Effect, HttpUpstream, Identity, Jwks, Log, MINIMAL, Per, Period,
+    Policy, Privacy, ProcessHint, Proxy, REFERENCE, Route, Source, Store, StoreUrl, Upstream, load,
 };
 
 fn parse(text: &str) -> Config {
@@ -21,7 +21,11 @@ fn the_reference_file_equals_the_defaults() {
         admin: Admin::default(),
         store: Store::default(),
         privacy: Privacy::default(),
+        identity: Identity::default(),
         log: Log::default(),
+        policy: Policy::default(),
+        limits: Vec::new(),
+        quotas: Vec::new(),
         routes: vec![only_route()],
     };
     assert_eq!(parse(REFERENCE), defaults);
@@ -38,9 +42,19 @@ fn the_keys_without_a_default_work_when_the_hash_is_removed() {
     let uncomment =
         |line: &'static str| line.strip_prefix('#').filter(|rest| !is_prose(rest)).unwrap_or(line);
     let lines: Vec<&str> = REFERENCE.lines().map(uncomment).collect();
-    let config = parse(&lines.join("\n"));
-    let tls = config.proxy.tls.expect("TLS is set");
+    let environment = [("CRM_AUTHORIZATION".to_owned(), "Basic YTpi".to_owned())];
+    let text = lines.join("\n");
+    let source = Source { text: &text, environment: &environment, ..Source::default() };
+    let config = load(&source).unwrap_or_else(|problems| panic!("{problems}"));
+    let tls = config.proxy.tls.clone().expect("TLS is set");
     assert_eq!((tls.cert_file, tls.key_file), ("cert.pem".into(), "key.pem".into()));
+    let [rule] = config.policy.rules.as_slice() else { panic!("one rule") };
+    assert_eq!((rule.effect, rule.network.as_ref().map(Vec::len)), (Effect::Deny, Some(2)));
+    let [limit] = config.limits.as_slice() else { panic!("one limit") };
+    assert_eq!((limit.name.as_str(), limit.per, limit.burst), ("fair-share", Per::Key, 10));
+    assert_eq!((limit.rate.map(|rate| rate.seconds), limit.concurrency), (Some(60), Some(4)));
+    let [quota] = config.quotas.as_slice() else { panic!("one quota") };
+    assert_eq!((quota.per, quota.calls, quota.period), (Per::User, 1_000, Period::Day));
     let [everything, files, crm] = config.routes.as_slice() else { panic!("three routes") };
     assert_eq!(everything.instance_id, "inst_1");
     assert_eq!(everything.user_id.as_deref(), Some("u_1"));
@@ -62,6 +76,26 @@ fn the_keys_without_a_default_work_when_the_hash_is_removed() {
     assert_eq!(crm.host.as_deref(), Some("crm.mcp.example.com"));
     assert_eq!(crm.ca_file.as_deref(), Some("internal-ca.pem".as_ref()));
     assert_eq!(crm.upstream.to_string(), "https://crm.internal:8443");
+    check_identities(&config);
+}
+
+fn check_identities(config: &Config) {
+    let Identity::Passthrough { tokens: Some(tokens) } = &config.identity else { panic!("tokens are read") };
+    assert_eq!((tokens.issuer.as_str(), tokens.user_claim.as_str()), ("https://login.example.com", "sub"));
+    assert_eq!((tokens.algorithms.as_slice(), tokens.audience.len()), (Algorithm::USUAL.as_slice(), 1));
+    assert!(
+        matches!(&tokens.jwks, Jwks::Url { url, ca_file: Some(_) } if url.base_path == "/.well-known/jwks.json")
+    );
+    let [
+        Identity::Header { user, networks, .. },
+        Identity::Jwt { tokens, scopes, .. },
+        Identity::ApiKey { .. },
+    ] = [0, 1, 2].map(|number: usize| &config.routes[number].identity)
+    else {
+        panic!("each has its own")
+    };
+    assert_eq!((user.as_str(), networks.len()), ("x-forwarded-user", 2));
+    assert_eq!((&tokens.jwks, scopes.len()), (&Jwks::File("login.jwks.json".into()), 1));
 }
 
 #[test]

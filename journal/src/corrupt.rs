@@ -1,7 +1,7 @@
 //! A damaged SQLite file: put aside, never deleted, and replaced by a new one, so that recording goes on.
 //!
 //! The file and its log are renamed to `<file>.corrupt-<time>`. What can still be read of the outbox, the
-//! quarantine, the gaps and the samples for PostgreSQL is copied into the new file. The outbox keeps its identity, and its records get the
+//! quarantine, the gaps, the samples for PostgreSQL and the keys of callers is copied into the new file. The outbox keeps its identity, and its records get the
 //! numbers behind the last one given, so that there are no holes; if the identity or the last number cannot be
 //! read, the new outbox is a new one. Either way PostgreSQL refuses by its key what it has already. Rows of the
 //! store are not copied: `sqlite3 <file>.corrupt-<time> .recover` gets at them.
@@ -12,7 +12,7 @@
 //! before the first renaming, the next process finds the damaged file and begins again; killed between the two, it
 //! finds no file but a fresh one, and finishes ([`finish_replacement`]).
 
-use crate::{gap, outbox, sample, sqlite};
+use crate::{gap, keys, outbox, sample, sqlite};
 use mcpmeter_observer::Timestamp;
 use rusqlite::{Connection, ErrorCode, Row, Transaction, params_from_iter, types::Value};
 use std::{
@@ -128,20 +128,33 @@ pub(crate) fn salvage(
         }
         _ => false,
     };
-    let numbered = Copy { table: "outbox", columns: "format, record", keep_seq: false };
+    let numbered = Copy { columns: "format, record", keep_seq: false, ..Copy::numbered("outbox") };
     let records = numbered.run(&damaged, into, is_record)?;
     for (table, columns) in [
         ("quarantine", "format, record, reason, set_aside_at"),
         ("mcp_log_gap", "from_at, to_at, calls, reason, shipped, closed"),
         (sample::OUTBOX, &sample::NAMES),
     ] {
-        Copy { table, columns, keep_seq: true }.run(&damaged, into, |_| true)?;
+        Copy { columns, ..Copy::numbered(table) }.run(&damaged, into, |_| true)?;
     }
+    salvage_keys(&damaged, into)?;
     if let Ok(Some(stamp)) = gap::read_stamp(&damaged) {
         gap::write_stamp(into, &stamp)?;
     }
     let lost = expected.map(|expected| expected.saturating_sub(records));
     Ok(Salvage { identity, records, lost })
+}
+
+/// Keys, and how many changes there were: whoever has read them goes on from there.
+fn salvage_keys(damaged: &Connection, into: &mut Connection) -> rusqlite::Result<()> {
+    let (table, numbers) = (keys::TABLE, keys::REVISION);
+    Copy { table, seq: "revision", columns: &keys::SAVED, keep_seq: true }.run(damaged, into, |_| true)?;
+    let reached = damaged.query_row(&format!("select revision from {numbers}"), [], |row| row.get(0));
+    into.execute(
+        &format!("update {numbers} set revision = max(?1, coalesce((select max(revision) from {table}), 0))"),
+        [reached.unwrap_or(0_i64)],
+    )?;
+    Ok(())
 }
 
 /// Makes the new outbox the old one's continuation.
@@ -163,12 +176,18 @@ fn read_identity(damaged: &Connection) -> rusqlite::Result<Identity> {
 /// A table to be copied, from both ends up to where it cannot be read.
 struct Copy<'a> {
     table: &'a str,
-    /// Without `seq`.
+    /// The column with the numbers of its rows.
+    seq: &'a str,
+    /// The others.
     columns: &'a str,
     keep_seq: bool,
 }
 
-impl Copy<'_> {
+impl<'a> Copy<'a> {
+    const fn numbered(table: &'a str) -> Self {
+        Self { table, seq: "seq", columns: "", keep_seq: true }
+    }
+
     /// Copies the rows that are sound and says how many. Fails only if the new file cannot be written.
     fn run(
         &self,
@@ -176,10 +195,11 @@ impl Copy<'_> {
         into: &mut Connection,
         is_sound: impl Fn(&[Value]) -> bool,
     ) -> rusqlite::Result<u64> {
-        let Self { table, columns, .. } = self;
+        let Self { table, seq, columns, .. } = self;
         let (mut copied, mut reached) = (0, i64::MIN);
         for order in ["asc", "desc"] {
-            let select = format!("select seq, {columns} from {table} where seq > ?1 order by seq {order}");
+            let select =
+                format!("select {seq}, {columns} from {table} where {seq} > ?1 order by {seq} {order}");
             let Ok(mut select) = damaged.prepare(&select) else { continue };
             let width = select.column_count();
             let read =
@@ -201,9 +221,9 @@ impl Copy<'_> {
     }
 
     fn insert(&self, transaction: &Transaction<'_>, row: Vec<Value>) -> rusqlite::Result<u64> {
-        let Self { table, columns, keep_seq } = self;
+        let Self { table, seq, columns, keep_seq } = self;
         let (names, skip) =
-            if *keep_seq { (format!("seq, {columns}"), 0) } else { ((*columns).to_owned(), 1) };
+            if *keep_seq { (format!("{seq}, {columns}"), 0) } else { ((*columns).to_owned(), 1) };
         let places = vec!["?"; row.len() - skip].join(", ");
         let insert = format!("insert or ignore into {table} ({names}) values ({places})");
         match transaction.prepare_cached(&insert)?.execute(params_from_iter(row.into_iter().skip(skip))) {

@@ -13,6 +13,8 @@
 //! * `outbox` keeps them until PostgreSQL certainly has them; `store` keeps them for good without one.
 //! * `shipper` carries batches over; `shipment` is one batch and the reason why none is stored twice.
 //! * `columns` is the one mapping from record to row; `reader` finds rows again.
+//! * `keys` is by what callers are known: made by hand, read by every proxy.
+//! * `usage` counts calls for quotas.
 //! * `sample` is what processes used, which travels beside the calls and is dropped before any of them.
 //! * `accounts` knows at any moment where every record is.
 //!
@@ -35,6 +37,7 @@ mod health;
 mod inscribe;
 mod journal;
 mod keeper;
+mod keys;
 mod lock;
 mod migrate;
 mod open;
@@ -60,6 +63,7 @@ mod store;
 mod survey;
 mod tls;
 mod trouble;
+mod usage;
 mod value;
 mod writer;
 mod writer_handle;
@@ -72,6 +76,7 @@ pub use filter::CallFilter;
 pub use health::{Condition, Health};
 pub use journal::Journal;
 pub use keeper::Keeper;
+pub use keys::{ApiKey, Changes, KeyError, KeyStore, PreviousSecret, SecretHash};
 pub use migrate::{MigrateError, Migration, SCHEMA_VERSION, migrate};
 pub use open::{OpenError, Opened, Options, Retention, open};
 pub use postgres_url::{BadPostgresUrl, PostgresUrl};

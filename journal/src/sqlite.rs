@@ -6,7 +6,7 @@
 
 use crate::{
     columns::{COLUMNS, TABLE},
-    gap, ring, rollup, sample, trouble,
+    gap, keys, ring, rollup, sample, trouble,
 };
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction};
 use std::{
@@ -19,8 +19,9 @@ use std::{
 use uuid::Uuid;
 
 /// The version of the tables below and of what is in them, in `user_version`. A file with a higher one is not touched;
-/// one with a lower one gets what it lacks. Format 2 has `cpu_shared`, and records of format 2 in the outbox.
-const FORMAT: i64 = 2;
+/// one with a lower one gets what it lacks. Format 2 has `cpu_shared`, and records of format 2 in the outbox; format 3 has
+/// the tables of keys.
+pub(crate) const FORMAT: i64 = 3;
 
 /// Bytes of a page, see below.
 pub(crate) const PAGE_BYTES: u64 = 8192;
@@ -180,7 +181,8 @@ fn check_owner(connection: &Connection) -> Result<(), SqliteError> {
     }
 }
 
-fn format_of(connection: &Connection) -> rusqlite::Result<i64> {
+/// The format of a file's tables; 0 for one that has none.
+pub(crate) fn format_of(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("pragma user_version", [], |row| row.get(0))
 }
 
@@ -213,6 +215,7 @@ fn tables() -> String {
     ) + gap::TABLE
         + ring::TABLE
         + &sample::sqlite_tables()
+        + &keys::sqlite_tables()
 }
 
 /// The identity of this outbox towards PostgreSQL, made on first use.

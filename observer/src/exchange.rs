@@ -190,6 +190,11 @@ impl Exchange {
         self.end_request(now);
     }
 
+    /// Which limits apply to the exchange, and what is left of them: a JSON document for the records of its calls.
+    pub fn note_rate_limit_state(&mut self, state: Text) {
+        self.facts.rate_limit_state = Some(state);
+    }
+
     /// The response's head has been read.
     pub fn handle_response_head(&mut self, status: http::StatusCode, headers: &http::HeaderMap, now: Tick) {
         self.read_head(status.as_u16(), headers, now);
@@ -261,6 +266,7 @@ impl Exchange {
         let record = &mut call.record;
         record.http_status = answer.status.or(record.http_status);
         record.cancel_requested = cancelled;
+        record.rate_limit_state = self.facts.rate_limit_state.clone().or(record.rate_limit_state.take());
         if !matches!(self.role, Role::LegacyStream { .. } | Role::Pipe { .. }) {
             let since_asked = |at: Tick| at.micros_since(call.asked_at);
             record.ttfb_us = record.ttfb_us.or(answer.head_at.map(since_asked));

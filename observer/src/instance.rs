@@ -66,8 +66,6 @@ pub struct Caller {
     pub user_id: Option<Text>,
     /// The organisation, where it is another one than the route's.
     pub organization_id: Option<Text>,
-    /// A JSON document: the limits that apply to the exchange, and what is left of them.
-    pub rate_limit_state: Option<Text>,
 }
 
 /// One MCP server instance. Shared by all exchanges with it, whatever their thread.

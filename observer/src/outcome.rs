@@ -82,20 +82,12 @@ impl Outcome {
 
     /// From what kept the answer from coming.
     pub(crate) fn of_failure(failure: &Failure) -> Self {
-        // Who refuses a call has not asked the upstream, so its fault it is not.
-        let origin = match failure.status {
-            Status::Limited => Origin::Proxy,
-            Status::Denied if failure.http_status == Some(503) => Origin::Proxy,
-            Status::Denied => Origin::Client,
-            Status::Cancelled => Origin::Client,
-            _ => Origin::Upstream,
-        };
         let detail = failure.context.as_deref().map(|context| redact::keep_document(context, MAX_DETAIL));
         Self {
             error_code: Some(failure.code.into()),
             error_message: Some(redact::keep(&failure.message, MAX_MESSAGE)),
             error_detail: detail.map(|detail| document_of(&detail).into()),
-            ..Self::new(failure.status, failure.detail, origin)
+            ..Self::new(failure.status, failure.detail, failure.origin())
         }
     }
 

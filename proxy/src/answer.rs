@@ -2,6 +2,7 @@
 //! byte has gone. Never reads ahead and never ends in order an answer that did not.
 
 use crate::{
+    admission::Leave,
     auth::{BodyPatch, METADATA, PublicUrl, ResourcePatch},
     headers,
     occupancy::Place,
@@ -49,7 +50,14 @@ pub(crate) enum Content {
 /// An upstream's answer, with what it holds.
 pub(crate) struct Carried {
     body: ResponseBody,
-    place: Option<Place>,
+    held: Held,
+}
+
+/// What an exchange has until its answer's end: a place in its route, and leave by its limits.
+#[derive(Default)]
+pub(crate) struct Held {
+    pub(crate) _place: Option<Place>,
+    pub(crate) _leave: Option<Box<Leave>>,
 }
 
 impl Body for AnswerBody {
@@ -89,7 +97,7 @@ impl Carried {
     pub(crate) fn cut(&mut self, failure: Failure) {
         // The client has the upstream's own status already.
         self.body.cut(&Failure { http_status: None, ..failure });
-        self.place = None;
+        self.held = Held::default();
     }
 
     pub(crate) fn poll_frame(
@@ -133,7 +141,7 @@ impl Treatment {
         response: Response<Source>,
         owner: TapOwner,
         route: &Route,
-        place: Option<Place>,
+        held: Held,
     ) -> Response<Carried> {
         let (mut parts, source) = response.into_parts();
         owner.tap().tell(|exchange, now| exchange.handle_response_head(parts.status, &parts.headers, now));
@@ -148,7 +156,7 @@ impl Treatment {
         }
         let patch = self.body_patch(parts.status, &mut parts.headers, mount);
         let body = ResponseBody::new(source, owner, patch);
-        Response::from_parts(parts, Carried { body, place })
+        Response::from_parts(parts, Carried { body, held })
     }
 
     fn body_patch(

@@ -3,13 +3,16 @@
 
 use crate::{
     admin::Admin,
+    admission::Admission,
     clock::Clock,
+    key_ring::{BadStore, key_store},
     lag::Lag,
     lifecycle::{Activity, Stopping},
     listener::{self, BindError},
     live::Live,
     metrics::{CallMetrics, Exposition},
     pulse::Pulse,
+    refusals::Refusals,
     reload::ConfigOrigin,
     route::Servers,
     router::Routes,
@@ -22,7 +25,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use mcpmeter_config::{Config, StoreUrl};
-use mcpmeter_journal::{self as journal, BadPostgresUrl, OpenError, Opened};
+use mcpmeter_journal::{self as journal, BadPostgresUrl, Journal, KeyStore, OpenError, Opened};
 use prometheus_client::registry::Registry;
 use std::{
     io,
@@ -49,6 +52,9 @@ pub(crate) enum StartError {
     /// The database's URL cannot be used.
     #[error("cannot use store.url")]
     StoreUrl(#[from] BadPostgresUrl),
+    /// The keys of callers cannot be asked for.
+    #[error("cannot use store.url")]
+    Keys(#[from] BadStore),
     /// A certificate, a key or a thread.
     #[error("cannot start")]
     Io(#[from] io::Error),
@@ -62,6 +68,8 @@ pub(crate) struct App {
     stopping: Stopping,
     live: Live,
     registry: Registry,
+    refusals: Arc<Refusals>,
+    key_store: KeyStore,
     opened: Opened,
     servers: Servers,
     activity: Arc<OnceLock<Vec<Arc<Activity>>>>,
@@ -83,12 +91,15 @@ impl App {
         let live = Live::new();
         let mut registry = Registry::with_prefix("mcpmeter");
         let mut metrics = CallMetrics::register(&mut registry);
+        let refusals = Arc::<Refusals>::default();
+        refusals.register(&mut registry);
         let announcer = live.clone();
         let on_taken: journal::OnTaken = Box::new(move |records| {
             metrics.count(records);
             announcer.announce(records);
         });
         Ok(Self {
+            key_store: key_store(&config.store.url)?,
             opened: journal::open(journal_options(&config)?, on_taken)?,
             routes: Arc::new(ArcSwap::from_pointee(routes)),
             servers,
@@ -99,6 +110,7 @@ impl App {
             origin,
             live,
             registry,
+            refusals,
             certificate,
             proxy_listeners,
             admin_listener,
@@ -151,6 +163,8 @@ impl App {
             certificate: self.certificate,
             client_ip,
             servers: self.servers,
+            refusals: self.refusals,
+            admission: Arc::new(ArcSwap::from_pointee(Admission::build(&self.config, None, self.clock))),
         };
         let workers = Workers::start(self.proxy_listeners, &running, &self.config.proxy)?;
 
@@ -178,6 +192,7 @@ impl App {
         let shipping = Stopping::default();
         let flush = Duration::from_millis(self.config.store.flush_timeout_ms);
         let (keeping, watching) = (shipping.clone(), shipping.clone());
+        running.look_after_callers(&self.config.store.url, self.key_store, &control, &shipping);
         control.spawn(async move { Box::pin(keeper.run(keeping.drained())).await });
         control.spawn(async move { lag.watch(watching.drained()).await });
         if let Some(shipper) = shipper {
@@ -193,13 +208,18 @@ impl App {
         running.servers.programs.stop(signals.next_stop()).await;
         workers.join(&running).await;
         running.close_instances();
+        running.record_refusals(true);
         finish_records(writer, &shipping, &control, flush).await;
-        let accounts = running.journal.accounts();
-        let (finished, stored, outbox, lost) =
-            (accounts.finished, accounts.stored, accounts.outbox, accounts.lost_total());
-        info!(finished, stored, outbox, lost, "stopped");
+        log_end(&running.journal);
         Ok(())
     }
+}
+
+fn log_end(journal: &Journal) {
+    let accounts = journal.accounts();
+    let (finished, stored, outbox, lost) =
+        (accounts.finished, accounts.stored, accounts.outbox, accounts.lost_total());
+    info!(finished, stored, outbox, lost, "stopped");
 }
 
 pub(crate) fn journal_options(config: &Config) -> Result<journal::Options, BadPostgresUrl> {

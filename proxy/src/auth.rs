@@ -4,7 +4,7 @@
 //! and those only where they point at the upstream; never the issuer, scopes, or anything else.
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Uri, header, request::Parts};
 use mcpmeter_observer::{EndpointPatch, Mount};
 use std::ops::Range;
 
@@ -40,21 +40,36 @@ pub(crate) struct PublicUrl {
 impl PublicUrl {
     /// By what the client dialled. A proxy in front of us that speaks TLS for us says so in `X-Forwarded-Proto`.
     pub(crate) fn of(parts: &Parts, mount: &Mount, speaks_tls: bool) -> Option<Self> {
-        let authority = match parts.uri.authority() {
+        Self::dialled(&parts.uri, &parts.headers, mount, speaks_tls)
+    }
+
+    /// The same from what it needs of a request's head.
+    pub(crate) fn dialled(uri: &Uri, headers: &HeaderMap, mount: &Mount, speaks_tls: bool) -> Option<Self> {
+        let authority = match uri.authority() {
             Some(authority) => authority.as_str(),
-            None => parts.headers.get(header::HOST)?.to_str().ok()?,
+            None => headers.get(header::HOST)?.to_str().ok()?,
         };
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
         if authority.is_empty() || !authority.bytes().all(is_plain) {
             return None;
         }
-        let forwarded = parts.headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
+        let forwarded = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
         let scheme = match forwarded.and_then(|value| value.split(',').next()).map(str::trim) {
             Some(scheme @ ("http" | "https")) => scheme,
             _ if speaks_tls => "https",
             _ => "http",
         };
         Some(Self { origin: format!("{scheme}://{authority}"), mount: mount.clone() })
+    }
+
+    /// What the client calls the server behind the route, or a part of it.
+    pub(crate) fn resource(&self, inside: &str) -> String {
+        [&self.origin, &self.mount.prefix, inside].concat()
+    }
+
+    /// Where the metadata of what the client has asked for lie, by the path that it has dialled.
+    pub(crate) fn metadata_url(&self, path: &str) -> String {
+        [&self.origin, METADATA, path].concat()
     }
 
     /// The client's URL for one of the upstream's; `None` if that is none.

@@ -7,6 +7,7 @@ mod doctor;
 mod failure;
 mod filter;
 mod healthcheck;
+mod keys;
 mod line;
 mod migrate;
 mod panel;
@@ -38,6 +39,11 @@ Watch:
   mcpmeter calls --tool search --json      as JSON, one object a line
   mcpmeter doctor                          is everything recorded, and if not, why?
 
+Let in:
+  mcpmeter keys create --user alice        a key; its secret is shown once
+  mcpmeter keys list                       which there are, and when they were last used
+  mcpmeter keys revoke ID                  refused by every proxy within seconds
+
 Exit codes: 0 fine, 1 failed, 2 wrong usage or invalid configuration, 3 a dependency is unreachable,
 130 interrupted.";
 
@@ -65,6 +71,8 @@ enum Command {
     Tail(tail::Tail),
     /// Show past calls, newest first
     Calls(calls::Calls),
+    /// Create, list, revoke and rotate the keys by which callers are known
+    Keys(keys::Keys),
     /// Examine proxy, files and database, and say what is wrong and what to do
     Doctor(doctor::Doctor),
     /// Ask a running proxy whether it is ready (for containers)
@@ -84,6 +92,7 @@ impl Cli {
             Command::Migrate(command) => command.run(),
             Command::Tail(command) => command.run(),
             Command::Calls(command) => command.run(),
+            Command::Keys(command) => command.run(),
             Command::Doctor(command) => command.run(),
             Command::Healthcheck(command) => command.run(),
             Command::Undertake(command) => command.run(),

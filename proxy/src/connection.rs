@@ -82,6 +82,7 @@ pub(crate) async fn serve<S>(
 {
     let stopping = carrier.stopping.clone();
     let watch = Arc::clone(&caller.watch);
+    let refusals = Arc::clone(&carrier.refusals);
     let mut overdue = pin!(watch.overdue(patience));
     let shared = Arc::new((carrier, caller));
     let service = service_fn(move |request| {
@@ -96,10 +97,15 @@ pub(crate) async fn serve<S>(
     let mut left = pin!(socket.left(&watch));
     tokio::select! {
         biased;
-        // How a connection ends is told by its exchanges; there is nothing to say about it by itself.
-        _ = connection.as_mut() => return,
+        // How a connection ends is told by its exchanges. Only what has never become one is told here.
+        ended = connection.as_mut() => {
+            if ended.is_err_and(|error| is_malformed(&*error)) {
+                refusals.count("malformed");
+            }
+            return;
+        }
         () = left.as_mut() => return,
-        () = overdue.as_mut() => return,
+        () = overdue.as_mut() => return refusals.count("head_timeout"),
         () = stopping.drained() => connection.as_mut().graceful_shutdown(),
     }
     tokio::select! {
@@ -109,4 +115,9 @@ pub(crate) async fn serve<S>(
         () = overdue => {}
         () = stopping.aborted() => {}
     }
+}
+
+/// Whether what the client has sent is not HTTP, or beyond its limits. hyper has answered it.
+fn is_malformed(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse)
 }

@@ -1,15 +1,18 @@
-//! The way of one request, in phases: gate, route, observe, send, answer. Nothing is read ahead of an upstream that is
+//! The way of one request, in phases: gate, route, who calls, observe, send, answer. Nothing is read ahead of an upstream that is
 //! connected, and nothing is stored on the way; bodies pass frame by frame.
 
 use crate::{
-    answer::{AnswerBody, Content, Treatment},
+    admission::{Admission, Leave},
+    answer::{AnswerBody, Content, Held, Treatment},
     clock::Clock,
-    gate, headers,
+    headers,
+    identity::{Checked, Known},
     lifecycle::{Activity, Kind, Stopping},
     occupancy::Place,
     patience::HeadWatch,
     refusal::Refusal,
-    route::{Route, Server, Target},
+    refusals::Refusals,
+    route::{Route, Server},
     router::Routes,
     source::Source,
     tap::{RequestBody, Tap, TapOwner},
@@ -19,11 +22,11 @@ use crate::{
     upstream::{self, Pool, Sent, Upload, UploadEnd},
 };
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Method, Request, Response, Uri, Version, header, request::Parts};
+use http::{HeaderValue, Request, Response, Uri, Version, header, request::Parts};
 use hyper::body::Incoming;
 use mcpmeter_journal::Journal;
-use mcpmeter_observer::{Failure, Head, Text, outside_of_base};
-use std::{sync::Arc, time::Duration};
+use mcpmeter_observer::{Failure, Head, Instance, Text};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 /// How much of a request is read to know what was asked for, when no upstream takes it.
 const MAX_READ_FOR_RECORD: usize = 1 << 20;
@@ -43,11 +46,30 @@ pub(crate) struct Carrier {
     pub(crate) checks_host: bool,
     /// Clients come by TLS (`[proxy.tls]`).
     pub(crate) speaks_tls: bool,
+    /// Those that are refused.
+    pub(crate) refusals: Arc<Refusals>,
+    /// What callers may do, and how much of it.
+    pub(crate) admission: Arc<ArcSwap<Admission>>,
+}
+
+/// A request on its way.
+pub(crate) struct Asking {
+    pub(crate) parts: Parts,
+    /// As the upstream is asked for it.
+    pub(crate) target: Uri,
+    pub(crate) body: Upload,
+    pub(crate) tap: Tap,
+    pub(crate) owner: TapOwner,
+    limits: TimeLimits,
+    upload_end: Option<UploadEnd>,
+    invited: bool,
 }
 
 /// What all exchanges of one connection share.
 pub(crate) struct Caller {
-    /// Already minimised.
+    /// Who has made the connection.
+    pub(crate) peer: IpAddr,
+    /// The same, already minimised.
     pub(crate) client_ip: Option<Text>,
     pub(crate) watch: Arc<HeadWatch>,
 }
@@ -57,75 +79,76 @@ impl Carrier {
     pub(crate) async fn forward(&self, request: Request<Incoming>, caller: &Caller) -> Response<AnswerBody> {
         let answering = caller.watch.begin_exchange(request.version());
         let response = match self.admit(&request) {
-            Ok((route, target)) => self.exchange(&route, target, request, caller).await,
-            Err(refusal) => refusal.into_response(),
+            Ok((route, target)) => {
+                let known = match self.authenticate(&route, &request, caller) {
+                    Checked::Passes(known) => Ok(known),
+                    Checked::Denied(denied) => Err(denied),
+                    Checked::Later => Box::pin(self.authenticate_slowly(&route, &request)).await,
+                };
+                match known {
+                    Ok(known) if self.asks_nothing(&known) => {
+                        self.carry(&route, self.begin(&route, target, request, caller, &known), caller, None)
+                            .await
+                    }
+                    Ok(known) => {
+                        let asking = self.begin(&route, target, request, caller, &known);
+                        Box::pin(self.carry_by_leave(&route, asking, &known, caller)).await
+                    }
+                    Err(denied) => Box::pin(self.deny(&route, &target, request, caller, *denied)).await,
+                }
+            }
+            Err(answer) => *answer,
         };
         response.map(|content| AnswerBody { content, _answering: answering })
     }
 
-    /// Gate and route: nothing has reached an upstream yet.
-    fn admit(&self, request: &Request<Incoming>) -> Result<(Arc<Route>, Uri), Refusal> {
-        let routes = self.routes.load();
-        if request.method() == Method::CONNECT || request.headers().get_all(header::HOST).iter().count() > 1 {
-            return Err(Refusal::bad_target());
-        }
-        let host = gate::host_of(request.uri(), request.headers());
-        if self.checks_host && !gate::admits(host, &routes) {
-            return Err(Refusal::foreign_host());
-        }
-        if headers::has_unknown_coding(request.headers()) {
-            return Err(Refusal::unknown_coding());
-        }
-        let Some((route, rest)) = routes.match_route(host, request.uri()) else {
-            let known = routes.prefixes();
-            return Err(Refusal::unknown_route(&if known.is_empty() {
-                known
-            } else {
-                format!("; known: {known}")
-            }));
-        };
-        if route.is_left_by(rest) {
-            return Err(Refusal::bad_target());
-        }
-        let is_ours = matches!(route.server, Server::Stdio(_));
-        if self.checks_host && is_ours && !gate::admits_origin(request.headers(), &routes) {
-            return Err(Refusal::foreign_origin());
-        }
-        let target = self.upstream_target(route, rest);
-        let target = Uri::try_from(target).map_err(|_| Refusal::bad_target())?;
-        Ok((Arc::clone(route), target))
-    }
-
-    /// Legacy servers may announce endpoints outside of the route's base path; those, and nothing else there, are
-    /// within reach.
-    fn upstream_target(&self, route: &Route, target: Target<'_>) -> String {
-        if let Target::Inside(inside) = target
-            && let Some(outside) = outside_of_base(inside)
-            && route.instance.announces(outside, self.clock.tick())
-        {
-            return outside.to_owned();
-        }
-        route.upstream_target(target)
-    }
-
-    async fn exchange(
+    /// Shows a request to the observer; from here on it has a record.
+    fn begin(
         &self,
         route: &Route,
         target: Uri,
         request: Request<Incoming>,
         caller: &Caller,
-    ) -> Response<Content> {
+        known: &Known,
+    ) -> Box<Asking> {
         let (mut parts, body) = request.into_parts();
-        let (tap, owner) = self.observe(route, &target, &parts, caller);
+        if let (Server::Stdio(_), Some(known)) = (&route.server, &known.caller) {
+            parts.extensions.insert(Arc::clone(known));
+        }
+        let (tap, owner) = self.observe(&route.instance, &target, &parts, caller, known.caller.clone());
+        route.begin_metering(&tap);
         let limits = TimeLimits::of(&route.config, &parts);
         let upload_end = limits.upload_end();
         // A client that waits for `100 Continue` must not be invited to upload into nothing.
         let invited = !parts.headers.contains_key(header::EXPECT);
-        let body = Upload::new(
-            RequestBody::new(body, tap.clone(), caller.watch.begin_request()),
-            upload_end.clone(),
-            invited,
-        );
+        let body = RequestBody::new(body, tap.clone(), caller.watch.begin_request());
+        let body = Upload::new(body, upload_end.clone(), invited);
+        // In one piece, so that the future that waits for the answer need not hold it twice.
+        Box::new(Asking { parts, target, body, tap, owner, limits, upload_end, invited })
+    }
+
+    /// Carries a request on if it has leave to go on.
+    async fn carry_by_leave(
+        &self,
+        route: &Route,
+        mut asking: Box<Asking>,
+        known: &Known,
+        caller: &Caller,
+    ) -> Response<Content> {
+        match self.ask_leave(route, &mut asking, known, caller).await {
+            Ok(leave) => self.carry(route, asking, caller, Some(leave)).await,
+            Err(away) => self.turn_away(*away, route, asking, caller).await,
+        }
+    }
+
+    async fn carry(
+        &self,
+        route: &Route,
+        asking: Box<Asking>,
+        caller: &Caller,
+        leave: Option<Box<Leave>>,
+    ) -> Response<Content> {
+        let Asking { mut parts, target, body, tap, owner, limits, upload_end, invited } = *asking;
         let place = match enter(route, &parts) {
             Ok(place) => place,
             Err(failure) => return refuse(&failure, owner, invited.then_some(body)).await,
@@ -134,14 +157,14 @@ impl Carrier {
         prepare_parts(&mut parts, target, route, treatment.needs_plain());
         let request = Request::from_parts(parts, body);
         match self.send(route, request, &limits, upload_end, &tap).await {
-            Sent::Answered(response) => {
-                treatment.apply(response, owner, route, place).map(|carried| match limits.deadline() {
+            Sent::Answered(response) => treatment
+                .apply(response, owner, route, Held { _place: place, _leave: leave })
+                .map(|carried| match limits.deadline() {
                     Some(deadline) => {
                         Content::Timed(Timed::begin(carried, deadline, &self.tasks, &caller.watch))
                     }
                     None => Content::Carried(carried),
-                })
-            }
+                }),
             // Without an ending of its own the exchange ends as one whose client has left.
             Sent::Broken(failure) if failure.code == upstream::UPLOAD_BROKEN => {
                 Refusal::of_failure(&failure).into_response()
@@ -187,8 +210,16 @@ impl Carrier {
         }
     }
 
-    fn observe(&self, route: &Route, target: &Uri, parts: &Parts, caller: &Caller) -> (Tap, TapOwner) {
-        let mut exchange = route.instance.begin(&Head {
+    /// Shows an exchange to the observer. `known` is what the check of its credentials has said.
+    pub(crate) fn observe(
+        &self,
+        instance: &Arc<Instance>,
+        target: &Uri,
+        parts: &Parts,
+        caller: &Caller,
+        known: Option<Arc<mcpmeter_observer::Caller>>,
+    ) -> (Tap, TapOwner) {
+        let exchange = instance.begin(&Head {
             method: &parts.method,
             target: path_and_query(target),
             headers: &parts.headers,
@@ -196,23 +227,16 @@ impl Carrier {
             at: self.clock.tick(),
             entropy: fastrand::u128(..),
             client_ip: caller.client_ip.clone(),
-            caller: None,
+            caller: known,
         });
         let kind = if is_stream(parts) { Kind::Stream } else { Kind::Exchange };
-        let is_metered = route.meter.tree().is_some() || matches!(route.server, Server::Stdio(_));
-        if is_metered {
-            exchange.watch_opened();
-        }
         let tap = Tap::new(exchange, self.clock, self.journal.clone());
-        if let Some(processes) = route.meter.tree() {
-            tap.meter(Arc::clone(processes));
-        }
         let owner = TapOwner::new(tap.clone(), self.stopping.clone(), self.activity.begin(kind));
         (tap, owner)
     }
 }
 
-fn path_and_query(target: &Uri) -> &str {
+pub(crate) fn path_and_query(target: &Uri) -> &str {
     target.path_and_query().map_or("/", |target| target.as_str())
 }
 
@@ -237,6 +261,7 @@ fn prepare_parts(parts: &mut Parts, target: Uri, route: &Route, needs_plain: boo
         Server::Stdio(_) => None,
     };
     headers::prepare_request(&mut parts.headers, host.or(authority.as_ref()));
+    route.authenticator.exchange_credentials(&mut parts.headers);
     if needs_plain && parts.headers.contains_key(header::ACCEPT_ENCODING) {
         // What is inside gzip could not be changed.
         parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));

@@ -35,19 +35,23 @@ fn is_protected(name: &str) -> bool {
         || name.eq_ignore_ascii_case("host")
 }
 
-/// Whether a body comes in a transfer coding that is no framing. It ends at the next hop, so whoever passes the body on
-/// has to undo it (RFC 9112, 6.1); we do not, and could not tell the receiver.
+/// Whether a body comes in a transfer coding that is no framing, or chunked more than once. It ends at the next hop, so
+/// whoever passes the body on has to undo it (RFC 9112, 6.1); we do not, and could not tell the receiver.
 pub(crate) fn has_unknown_coding(headers: &HeaderMap) -> bool {
     let codings = headers
         .get_all(TRANSFER_ENCODING)
         .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    let is_known = |coding: &[u8]| {
-        [&b"chunked"[..], b"identity", b""]
-            .iter()
-            .any(|known| coding.trim_ascii().eq_ignore_ascii_case(known))
-    };
-    codings.into_iter().any(|coding| !is_known(coding))
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii);
+    let mut chunked = 0;
+    for coding in codings {
+        match coding {
+            _ if coding.eq_ignore_ascii_case(b"chunked") => chunked += 1,
+            _ if coding.is_empty() || coding.eq_ignore_ascii_case(b"identity") => {}
+            _ => return true,
+        }
+    }
+    chunked > 1
 }
 
 /// Makes a request's headers the upstream's: `host` replaces the client's unless that is to be preserved.
@@ -71,13 +75,18 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
         let is_hop = is_hop_by_hop(name) || named.contains(name) || (chunked && name == CONTENT_LENGTH);
         is_hop && !(name == TE && value.as_bytes().eq_ignore_ascii_case(b"trailers"))
     };
-    if !headers.iter().any(|(name, value)| ends_here(name, value)) {
+    drop_those(headers, ends_here);
+}
+
+/// Drops headers and keeps the order of the others.
+pub(crate) fn drop_those(headers: &mut HeaderMap, is_one: impl Fn(&HeaderName, &HeaderValue) -> bool) {
+    if !headers.iter().any(|(name, value)| is_one(name, value)) {
         return;
     }
     // `HeaderMap::remove` would move the last header into the gap; the order is kept by building anew.
     let mut kept = HeaderMap::with_capacity(headers.len());
     for (name, value) in &*headers {
-        if !ends_here(name, value) {
+        if !is_one(name, value) {
             kept.append(name, value.clone());
         }
     }

@@ -16,6 +16,8 @@ pub(crate) const RETRY_AFTER_MS: &str = "retry_after_ms";
 /// Why the proxy answers in the upstream's place.
 #[derive(Debug, Clone)]
 pub(crate) struct Refusal {
+    /// The word for it in the metrics.
+    pub(crate) reason: &'static str,
     /// What the client is told.
     pub(crate) status: StatusCode,
     /// The error type of RFC 9209, section 2.3.
@@ -29,6 +31,7 @@ pub(crate) struct Refusal {
 impl Refusal {
     pub(crate) fn unknown_route(known: &str) -> Self {
         Self {
+            reason: "unknown_route",
             status: StatusCode::NOT_FOUND,
             error: "destination_not_found",
             text: format!("mcpmeter: no route matches this path{known}"),
@@ -38,6 +41,7 @@ impl Refusal {
 
     pub(crate) fn foreign_host() -> Self {
         Self {
+            reason: "foreign_host",
             status: StatusCode::FORBIDDEN,
             error: "http_request_denied",
             text: "mcpmeter: this Host is not served here; name it in proxy.public_hosts to allow it"
@@ -48,6 +52,7 @@ impl Refusal {
 
     pub(crate) fn foreign_origin() -> Self {
         Self {
+            reason: "foreign_origin",
             status: StatusCode::FORBIDDEN,
             error: "http_request_denied",
             text: "mcpmeter: pages of this Origin are not served here; name its host in proxy.public_hosts to allow it"
@@ -58,6 +63,7 @@ impl Refusal {
 
     pub(crate) fn bad_target() -> Self {
         Self {
+            reason: "bad_target",
             status: StatusCode::BAD_REQUEST,
             error: "http_request_error",
             text: "mcpmeter: the request's target cannot be forwarded".to_owned(),
@@ -68,9 +74,33 @@ impl Refusal {
     /// RFC 9112, section 6.1, asks for this status.
     pub(crate) fn unknown_coding() -> Self {
         Self {
+            reason: "unknown_coding",
             status: StatusCode::NOT_IMPLEMENTED,
             error: "http_request_error",
             text: "mcpmeter: the request's transfer coding is not supported".to_owned(),
+            retry_after: RETRY_AFTER,
+        }
+    }
+
+    /// For a caller that may not in.
+    pub(crate) fn of_denied(failure: &Failure) -> Self {
+        let status = failure.http_status.and_then(|status| StatusCode::from_u16(status).ok());
+        Self {
+            reason: failure.code,
+            status: status.unwrap_or(StatusCode::FORBIDDEN),
+            error: "http_request_denied",
+            text: format!("mcpmeter: {message} ({code})", message = failure.message, code = failure.code),
+            retry_after: RETRY_AFTER,
+        }
+    }
+
+    /// There is no document about authorization here.
+    pub(crate) fn no_document() -> Self {
+        Self {
+            reason: "no_document",
+            status: StatusCode::NOT_FOUND,
+            error: "destination_not_found",
+            text: "mcpmeter: there is no such document about authorization here".to_owned(),
             retry_after: RETRY_AFTER,
         }
     }
@@ -118,7 +148,7 @@ impl Refusal {
             _ => ("connection_terminated", "the server closed the connection without an answer"),
         };
         let text = format!("mcpmeter: {what} ({code})", code = failure.code);
-        Self { status, error, text, retry_after: retry_after(failure) }
+        Self { reason: failure.code, status, error, text, retry_after: retry_after(failure) }
     }
 
     /// The response as it goes out.

@@ -1,7 +1,7 @@
 //! A changed configuration, taken over while traffic goes on: on SIGHUP, or when the file has changed. It is
 //! checked first; an invalid one changes nothing and says why.
 
-use crate::{route::Servers, router::Routes, tls::Certificate};
+use crate::{admission::Admission, clock::Clock, route::Servers, router::Routes, tls::Certificate};
 use arc_swap::ArcSwap;
 use mcpmeter_config::{ClientIp, Config, Flag, Source};
 use std::{
@@ -49,6 +49,8 @@ pub(crate) struct Reloader {
     pub(crate) client_ip: Arc<ArcSwap<ClientIp>>,
     pub(crate) certificate: Option<Certificate>,
     pub(crate) servers: Servers,
+    pub(crate) admission: Arc<ArcSwap<Admission>>,
+    pub(crate) clock: Clock,
     pub(crate) seen: Option<Stamp>,
 }
 
@@ -92,6 +94,8 @@ impl Reloader {
         self.reload_certificate(&config);
         let changes = mcpmeter_config::changes(&self.current, &config);
         self.routes.store(Arc::new(routes));
+        let admission = Admission::build(&config, Some(&self.admission.load()), self.clock);
+        self.admission.store(Arc::new(admission));
         self.client_ip.store(Arc::new(config.privacy.client_ip));
         for change in &changes.restart {
             warn!(key = %change, "this change takes effect at the next start");

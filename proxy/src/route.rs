@@ -3,9 +3,12 @@
 
 use crate::{
     auth, gate,
+    identity::Authenticator,
+    key_ring::KeyRing,
     occupancy::Occupancy,
     process_meter::{Meter, Meters},
     stdio,
+    tap::Tap,
     upstream::{Connector, HeadLimits, client_tls},
 };
 use http::HeaderValue;
@@ -20,6 +23,8 @@ pub(crate) struct Route {
     /// What is observed of it, kept over reloads that leave the identity alone.
     pub(crate) instance: Arc<Instance>,
     pub(crate) server: Server,
+    /// Who is let in. Kept over reloads that leave it alone, with the keys that it has read.
+    pub(crate) authenticator: Arc<Authenticator>,
     /// What its calls cost, kept over reloads.
     pub(crate) meter: Arc<Meter>,
     /// The exchanges at this moment, kept over reloads.
@@ -45,6 +50,8 @@ pub(crate) struct Servers {
     pub(crate) programs: stdio::Host,
     /// What servers cost.
     pub(crate) meters: Meters,
+    /// Who may call them, where that is told by keys.
+    pub(crate) keys: Arc<KeyRing>,
 }
 
 impl Servers {
@@ -129,13 +136,28 @@ impl Route {
                 Server::Stdio(stdio::Server::new(&wanted.name, command, &servers.programs, &meter))
             }
         };
+        let same = known.filter(|known| known.config.identity == wanted.identity);
+        let authenticator = same.map(|known| Arc::clone(&known.authenticator));
         Ok(Self {
             server,
+            authenticator: authenticator
+                .unwrap_or_else(|| Arc::new(Authenticator::of(&wanted.identity, &servers.keys))),
             meter,
             instance,
             occupancy: known.map(|known| Arc::clone(&known.occupancy)).unwrap_or_default(),
             config: wanted.clone(),
         })
+    }
+
+    /// What works on an exchange's calls is told to its tap, if anybody knows.
+    pub(crate) fn begin_metering(&self, tap: &Tap) {
+        let tree = self.meter.tree();
+        if tree.is_some() || matches!(self.server, Server::Stdio(_)) {
+            tap.tell(|exchange, _| exchange.watch_opened());
+        }
+        if let Some(processes) = tree {
+            tap.meter(Arc::clone(processes));
+        }
     }
 
     /// Whether a target leads out of the part of the upstream that the route has been given.
@@ -148,7 +170,10 @@ impl Route {
         match auth::split_document(target) {
             _ if target == "*" => Target::Server,
             // Whoever knows the clients' URLs has its documents where they look for them.
-            Some((name, inside)) if self.config.auth_rewrite == config::AuthRewrite::Urls => {
+            Some((name, inside))
+                if self.config.auth_rewrite == config::AuthRewrite::Urls
+                    || self.config.identity.is_required() =>
+            {
                 Target::Document { whole: target, name, inside }
             }
             _ => Target::Inside(target),

@@ -116,6 +116,11 @@ impl Routes {
             || self.public_hosts.iter().any(|public| public.eq_ignore_ascii_case(host))
     }
 
+    /// Whether callers of some route are known by keys.
+    pub(crate) fn want_keys(&self) -> bool {
+        self.all().any(|route| matches!(route.config.identity, config::Identity::ApiKey { .. }))
+    }
+
     /// All routes, in no order.
     fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.by_prefix.values().chain(self.by_host.values())

@@ -1,18 +1,23 @@
 //! What goes on beside the traffic while the proxy runs: time limits of calls, changes of the configuration.
 
 use crate::{
+    admission::{self, Admission},
     clock::Clock,
+    key_ring::KeyRing,
     lifecycle::Stopping,
     process_meter::Use,
+    quota::Looker,
+    refusals::Refusals,
     reload::{self, ConfigOrigin, Reloader},
     route::Servers,
     router::Routes,
     signal::{Signal, Signals},
+    tasks::Tasks,
     tls::Certificate,
 };
 use arc_swap::ArcSwap;
-use mcpmeter_config::{ClientIp, Config};
-use mcpmeter_journal::{Journal, ProcessSample};
+use mcpmeter_config::{ClientIp, Config, StoreUrl};
+use mcpmeter_journal::{Journal, KeyStore, ProcessSample};
 use mcpmeter_observer::{CallRecord, Instance, Tick};
 use std::{sync::Arc, time::Duration};
 
@@ -32,6 +37,10 @@ pub(crate) struct Running {
     pub(crate) client_ip: Arc<ArcSwap<ClientIp>>,
     /// What all servers have in common.
     pub(crate) servers: Servers,
+    /// Callers that are not let in.
+    pub(crate) refusals: Arc<Refusals>,
+    /// What the others may do.
+    pub(crate) admission: Arc<ArcSwap<Admission>>,
 }
 
 impl Running {
@@ -43,6 +52,8 @@ impl Running {
             routes: Arc::clone(&self.routes),
             client_ip: Arc::clone(&self.client_ip),
             servers: self.servers.clone(),
+            admission: Arc::clone(&self.admission),
+            clock: self.clock,
             certificate: self.certificate.clone(),
         }
     }
@@ -62,10 +73,31 @@ impl Running {
                     Signal::Reload => reloader.reload(),
                 },
                 _ = look.tick() => reloader.reload_if_changed(),
-                _ = expiry.tick() => self.end_expired_calls(),
+                _ = expiry.tick() => {
+                    self.end_expired_calls();
+                    self.record_refusals(false);
+                }
                 _ = samples.tick() => self.take_samples(),
             }
         }
+    }
+
+    /// Keeps current what is known of callers: their keys, and what they have used of their quotas.
+    pub(crate) fn look_after_callers(
+        &self,
+        store: &StoreUrl,
+        key_store: KeyStore,
+        control: &Tasks,
+        ends: &Stopping,
+    ) {
+        let looker = Looker::new(store, self.journal.clone(), self.clock);
+        let (admission, quotas_end) = (Arc::clone(&self.admission), ends.clone());
+        control.spawn(async move {
+            Box::pin(admission::tend(looker, move || admission.load_full(), quotas_end.drained())).await;
+        });
+        let (keys, routes) = (Arc::clone(&self.servers.keys), Arc::clone(&self.routes));
+        let ends = ends.clone();
+        control.spawn(async move { keep_keys(&keys, key_store, &routes, &ends).await });
     }
 
     /// What the servers' processes have come to, for the books.
@@ -88,6 +120,12 @@ impl Running {
         self.accept_from_all(Instance::poll_expired);
     }
 
+    /// Of refusals that flood, the number.
+    pub(crate) fn record_refusals(&self, is_last: bool) {
+        let counted = self.refusals.take_counted(self.clock.tick(), self.clock.timestamp(), is_last);
+        counted.into_iter().for_each(|record| self.journal.accept(Box::new(record)));
+    }
+
     /// What still waits between exchanges will not be answered any more.
     pub(crate) fn close_instances(&self) {
         self.accept_from_all(Instance::close);
@@ -108,4 +146,15 @@ impl Running {
     pub(crate) fn open_calls(&self) -> usize {
         self.routes.load().instances().map(|instance| instance.open_calls()).sum()
     }
+}
+
+/// Keeps the keys of callers current, from when a route first wants them.
+async fn keep_keys(keys: &KeyRing, store: KeyStore, routes: &ArcSwap<Routes>, ends: &Stopping) {
+    while !routes.load().want_keys() {
+        tokio::select! {
+            () = tokio::time::sleep(reload::LOOK) => {}
+            () = ends.drained() => return,
+        }
+    }
+    Box::pin(keys.keep_current(store, ends.drained())).await;
 }

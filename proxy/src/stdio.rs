@@ -15,6 +15,7 @@ mod endpoint;
 mod failure;
 mod framing;
 mod host;
+mod legacy;
 mod message;
 mod modern;
 mod outlet;

@@ -91,9 +91,10 @@ impl TapOwner {
         &self.tap
     }
 
-    fn end(&mut self) {
+    /// Tells the one ending that there is.
+    fn end_by(&mut self, ending: impl FnOnce(&mut Exchange, Tick)) {
         if !std::mem::replace(&mut self.ended, true) {
-            self.tap.tell(Exchange::handle_response_end);
+            self.tap.tell(ending);
         }
     }
 
@@ -108,11 +109,14 @@ impl TapOwner {
         });
     }
 
+    /// The caller was refused; there is a record of it, or there is none.
+    pub(crate) fn refuse(&mut self, failure: Option<&Failure>) {
+        self.end_by(|exchange, now| failure.into_iter().for_each(|it| exchange.handle_refusal(it, now)));
+    }
+
     /// The upstream failed.
     pub(crate) fn fail(&mut self, failure: &Failure) {
-        if !std::mem::replace(&mut self.ended, true) {
-            self.tap.tell(|exchange, now| exchange.handle_failure(failure, now));
-        }
+        self.end_by(|exchange, now| exchange.handle_failure(failure, now));
     }
 }
 
@@ -215,7 +219,7 @@ impl ResponseBody {
     }
 
     fn end(&mut self) {
-        self.owner.end();
+        self.owner.end_by(Exchange::handle_response_end);
         self.source.give_back();
     }
 

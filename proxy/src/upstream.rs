@@ -12,7 +12,7 @@ mod upload;
 pub(crate) use connect::{Connector, HeadLimits, client_tls, set_options};
 pub(crate) use failure::{UPLOAD_BROKEN, failure_mid_body, late, no_room, upload_broken};
 pub(crate) use pool::{Lease, Pool};
-pub(crate) use upload::{Upload, UploadEnd};
+pub(crate) use upload::{Gathered, Upload, UploadEnd};
 
 use crate::{headers, tasks::Tasks};
 use http::{Request, Response, StatusCode};

@@ -145,10 +145,11 @@ impl Connections {
     fn begin(&self, stream: TcpStream, seat: Seat) {
         set_options(&stream);
         let mode = **self.client_ip.load();
-        let client_ip = stream.peer_addr().ok().and_then(|peer| client_ip::minimise(peer.ip(), mode));
+        let Ok(peer) = stream.peer_addr().map(|peer| peer.ip()) else { return };
+        let client_ip = client_ip::minimise(peer, mode);
         let (carrier, protocols) = (Arc::clone(&self.carrier), Arc::clone(&self.protocols));
         let ongoing = carrier.activity.begin(Kind::Connection);
-        let caller = Caller { client_ip, watch: HeadWatch::new() };
+        let caller = Caller { peer, client_ip, watch: HeadWatch::new() };
         let patience = self.patience;
         let socket = Socket::new(stream);
         let stream =

@@ -41,6 +41,8 @@ impl Workers {
                 activity: Arc::clone(&activity),
                 checks_host: limits.listen.ip().is_loopback(),
                 speaks_tls: running.certificate.is_some(),
+                refusals: Arc::clone(&running.refusals),
+                admission: Arc::clone(&running.admission),
             });
             let protocols = Arc::new(Protocols::new(limits));
             let (certificate, client_ip) = (running.certificate.clone(), Arc::clone(&running.client_ip));

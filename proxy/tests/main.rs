@@ -2,6 +2,7 @@
 
 #![expect(clippy::large_futures, reason = "the future of a test is made once, not per exchange")]
 
+mod attacks;
 mod authorization;
 mod cancelling;
 mod command_line;
@@ -13,7 +14,11 @@ mod every_column;
 mod forwarding;
 mod hosts;
 mod http2;
+mod identity_headers;
+mod identity_keys;
+mod identity_tokens;
 mod kept_connections;
+mod keys;
 mod legacy_sse;
 mod limits;
 mod memory;
@@ -28,6 +33,7 @@ mod peers_python1;
 mod peers_rmcp;
 mod peers_typescript;
 mod peers_under_load;
+mod permission;
 mod probes;
 mod process_meter;
 mod redirects;
@@ -59,9 +65,13 @@ mod piped;
 mod program;
 #[path = "support/raw.rs"]
 mod raw;
+#[path = "support/recording_server.rs"]
+mod recording_server;
 #[path = "support/scripted_http.rs"]
 mod scripted_http;
 #[path = "support/serving.rs"]
 mod serving;
 #[path = "support/spawned.rs"]
 mod spawned;
+#[path = "support/token_issuer.rs"]
+mod token_issuer;

@@ -7,5 +7,6 @@ use crate::connection::Target;
 use crate::upstream;
 
 pub(super) fn start(upstream: SocketAddr) -> Running {
-    Running { target: Target { address: upstream, path: upstream::PATH }, process: None, books: None }
+    let target = Target { address: upstream, path: upstream::PATH, credentials: String::new() };
+    Running { target, process: None, books: None }
 }

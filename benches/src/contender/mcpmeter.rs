@@ -6,7 +6,10 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::{ContenderError, ROUTE, ROUTED_PATH, Running, Runtime, ask_program};
+use super::{
+    ContenderError, Identity, ROUTE, ROUTED_PATH, Running, Runtime, Variant, ask_program,
+    credentials::{self, Presented},
+};
 use crate::connection::Target;
 use crate::process::{Process, answers_ok, find_free_port, tethered};
 
@@ -17,14 +20,16 @@ pub(super) fn read_version() -> Result<String, ContenderError> {
 pub(super) fn start(
     upstream: SocketAddr,
     directory: &Path,
-    runtime: Option<Runtime>,
+    variant: Variant,
 ) -> Result<Running, ContenderError> {
     let (program, _) = find_program()?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, find_free_port()?));
     let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, find_free_port()?));
     let books = directory.join("bench.db");
     let file = directory.join("mcpmeter.toml");
-    fs::write(&file, render_config(address, admin, upstream, &books, runtime))?;
+    let Presented { identity, lines } = credentials::present(variant.identity, directory)?;
+    let config = render_config(address, admin, upstream, &books, variant.runtime) + &identity;
+    fs::write(&file, config)?;
     let mut command = tethered(&program)?;
     command.arg("serve").arg("-c").arg(file).current_dir(directory);
     // What the caller's environment says must not win over the file.
@@ -33,9 +38,14 @@ pub(super) fn start(
     for (name, _) in std::env::vars_os().filter(|(name, _)| overriding(name)) {
         command.env_remove(name);
     }
+    let credentials = match variant.identity {
+        Some(Identity::ApiKey) => credentials::make_key(&program, directory)?,
+        _ => lines,
+    };
     let mut process = Process::start("mcpmeter", command, &directory.join("output"))?;
     process.wait_until(|| answers_ok(admin, "/readyz"))?;
-    Ok(Running { target: Target { address, path: ROUTED_PATH }, process: Some(process), books: Some(books) })
+    let target = Target { address, path: ROUTED_PATH, credentials };
+    Ok(Running { target, process: Some(process), books: Some(books) })
 }
 
 /// The rows of a store whose owner has ended.

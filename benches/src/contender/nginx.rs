@@ -23,7 +23,8 @@ pub(super) fn start(upstream: SocketAddr, directory: &Path) -> Result<Running, C
     command.arg("-p").arg(directory).arg("-c").arg(file).args(["-e", "stderr"]);
     let mut process = Process::start("nginx", command, &directory.join("output"))?;
     process.wait_until(|| accepts_connections(address))?;
-    Ok(Running { target: Target { address, path: ROUTED_PATH }, process: Some(process), books: None })
+    let target = Target { address, path: ROUTED_PATH, credentials: String::new() };
+    Ok(Running { target, process: Some(process), books: None })
 }
 
 fn find_program() -> Result<(PathBuf, String), ContenderError> {

@@ -124,7 +124,7 @@ impl<'a> Found<'a> {
         match self.raw {
             Raw::Toml(DeValue::Array(array)) => Ok(array),
             Raw::Toml(DeValue::Table(_)) => {
-                Err(self.expected("an array of tables").help("write two brackets: [[route]]"))
+                Err(self.expected("an array of tables").help("write two brackets, as in [[route]]"))
             }
             _ => Err(self.expected("an array of tables")),
         }

@@ -74,7 +74,10 @@ impl<'a> Reader<'a> {
         };
         let problem = problem.at(unused.place.clone());
         match (nearest, &unused.place) {
-            _ if is_route_key(meant) => problem.help("routes are set in the file only, as [[route]]"),
+            _ if is_listed(meant) => {
+                let list = meant.split('.').next().unwrap_or(meant);
+                problem.help(format!("{list}s are set in the file only, as [[{list}]]"))
+            }
             (Some(key), Place::Variable(_)) => problem.help(format!("did you mean `{}`?", variable_of(key))),
             (Some(key), _) => problem.help(format!("did you mean `{key}`?")),
             (None, _) => problem,
@@ -82,9 +85,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether a key is part of a route, and so cannot be overridden: which route would it be?
-pub(super) fn is_route_key(key: &str) -> bool {
-    key == "route" || key.starts_with("route.")
+/// What there may be several of.
+const LISTS: [&str; 4] = ["limit", "quota", "route", "rule"];
+
+/// Whether a key is part of a route or the like, and so cannot be overridden: which route would it be?
+pub(super) fn is_listed(key: &str) -> bool {
+    LISTS.contains(&key.split('.').next().unwrap_or(key))
 }
 
 /// A double underscore is what makes a variable ours: `MCPMETER_CONFIG` belongs to the command line.

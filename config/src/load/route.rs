@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use super::command;
 use super::found::Found;
 use super::host;
+use super::identity;
 use super::process;
 use super::proxy::MAX_CONNECT_TIMEOUT_MS;
 use super::section::{Reading, Section};
-use crate::{AuthRewrite, HttpUpstream, Place, Problem, Route, Scheme, Upstream, UpstreamError};
+use crate::{AuthRewrite, HttpUpstream, Identity, Place, Problem, Route, Scheme, Upstream, UpstreamError};
 
 /// As long as a DNS label, so that a name can become one.
 const MAX_NAME_BYTES: usize = 63;
@@ -20,6 +21,12 @@ const MAX_TIMEOUT_MS: u64 = 86_400_000;
 /// A year: whoever asks for it wants an end, not a limit.
 const MAX_STREAM_TIMEOUT_MS: u64 = 366 * MAX_TIMEOUT_MS;
 
+/// What routes have unless they say otherwise.
+pub(super) struct Defaults<'d> {
+    pub(super) connect_timeout_ms: u64,
+    pub(super) identity: &'d Identity,
+}
+
 /// The names and hosts so far, and where the first of each stands.
 #[derive(Default)]
 struct Taken {
@@ -29,7 +36,7 @@ struct Taken {
 
 pub(super) fn read_routes(
     root: &mut Section<'_, '_>,
-    connect_timeout_ms: u64,
+    defaults: &Defaults<'_>,
     is_required: bool,
 ) -> Vec<Route> {
     let tables = match root.read("route", Found::as_tables) {
@@ -46,7 +53,7 @@ pub(super) fn read_routes(
     let mut routes = Vec::new();
     for element in tables {
         let section = root.element("route", element);
-        routes.extend(section.and_then(|section| read_route(section, connect_timeout_ms, &mut taken)));
+        routes.extend(section.and_then(|section| read_route(section, defaults, &mut taken)));
     }
     routes
 }
@@ -57,7 +64,7 @@ fn describe_no_route() -> Problem {
 }
 
 /// Reads everything before it gives up, so that all problems of a route are found.
-fn read_route(mut section: Section<'_, '_>, connect_timeout_ms: u64, taken: &mut Taken) -> Option<Route> {
+fn read_route(mut section: Section<'_, '_>, defaults: &Defaults<'_>, taken: &mut Taken) -> Option<Route> {
     let name = read_name(&mut section, &mut taken.names);
     let host = read_host(&mut section, &mut taken.hosts);
     let upstream = read_upstream(&mut section);
@@ -65,7 +72,7 @@ fn read_route(mut section: Section<'_, '_>, connect_timeout_ms: u64, taken: &mut
     let user_id = section.text("user_id");
     let organization_id = section.text("organization_id");
     let connect_timeout_ms =
-        section.integer("connect_timeout_ms", connect_timeout_ms, 1..=MAX_CONNECT_TIMEOUT_MS);
+        section.integer("connect_timeout_ms", defaults.connect_timeout_ms, 1..=MAX_CONNECT_TIMEOUT_MS);
     let max_exchanges = section.optional_integer("max_exchanges", 1..=MAX_EXCHANGES);
     let max_exchanges = max_exchanges.and_then(|number| u32::try_from(number).ok());
     let first_byte_timeout_ms = section.optional_integer("first_byte_timeout_ms", 1..=MAX_TIMEOUT_MS);
@@ -82,6 +89,10 @@ fn read_route(mut section: Section<'_, '_>, connect_timeout_ms: u64, taken: &mut
         report_idle_ca_file(&mut section);
     }
     let process = process::read_process(&mut section);
+    let identity = identity::read_route_identity(&mut section, defaults.identity);
+    if let (Some(Upstream::Stdio(_)), true) = (&upstream, identity.upstream_authorization().is_some()) {
+        report_idle_authorization(&mut section);
+    }
     section.finish();
     let name = name?;
     Some(Route {
@@ -102,6 +113,7 @@ fn read_route(mut section: Section<'_, '_>, connect_timeout_ms: u64, taken: &mut
         auth_rewrite,
         ca_file,
         process,
+        identity,
     })
 }
 
@@ -227,4 +239,11 @@ fn report_idle_ca_file(section: &mut Section<'_, '_>) {
             .label("trusted by nobody")
             .related(&upstream, "not https"),
     );
+}
+
+fn report_idle_authorization(section: &mut Section<'_, '_>) {
+    let message =
+        "`upstream_authorization` does nothing for a server that is a program: nobody sends it headers";
+    let problem = Problem::new("key-unused", message).at(section.place_of("route.command"));
+    section.report(problem.label("a program").help("give the program what it needs in `env`"));
 }

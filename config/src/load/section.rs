@@ -11,7 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::found::{Found, Raw};
-use super::reader::{Reader, is_route_key};
+use super::reader::{Reader, is_listed};
 use super::suggestion;
 use crate::{Place, Problem};
 
@@ -69,6 +69,11 @@ impl<'r, 'a> Section<'r, 'a> {
     /// Whether the table has the key, valid or not.
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.is_some_and(|table| table.contains_key(key))
+    }
+
+    /// Where the table begins.
+    pub(super) fn place(&self) -> Place {
+        self.header.clone()
     }
 
     /// Where a key of the table stands.
@@ -215,7 +220,7 @@ impl<'r, 'a> Section<'r, 'a> {
 
     fn find(&mut self, key: &'static str) -> Option<Found<'a>> {
         let full_key = self.full_key(key);
-        let overridden = if is_route_key(&full_key) { None } else { self.reader.take_override(&full_key) };
+        let overridden = if is_listed(&full_key) { None } else { self.reader.take_override(&full_key) };
         self.reader.keys.push(full_key);
         let in_file = self.find_in_file(key);
         let source = self.reader.source;
@@ -228,7 +233,8 @@ impl<'r, 'a> Section<'r, 'a> {
         Some(Found::in_file(value, self.reader.source))
     }
 
-    fn full_key(&self, key: &str) -> String {
+    /// A key of the table as a person would name it: `proxy.listen`.
+    pub(super) fn full_key(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 }

@@ -2,10 +2,11 @@
 
 use crate::{
     harness::{Place, Running, eventually, open_patiently, options},
+    keys::use_keys,
     postgres::{Cluster, unprivileged_user},
     records::plain,
 };
-use mcpmeter_journal::{Opened, Options, Retention};
+use mcpmeter_journal::{KeyStore, Opened, Options, Retention, migrate};
 use mcpmeter_observer::CallRecord;
 use std::{
     fs,
@@ -169,6 +170,8 @@ async fn everything_works_through_a_pooler_in_transaction_mode() {
     };
     let url =
         format!("postgres://postgres@127.0.0.1:{}/{}", pooler.port, place.url.rsplit('/').next().unwrap());
+    migrate(&url.parse().unwrap()).await.unwrap();
+    use_keys(&KeyStore::postgres(&url.parse().unwrap()).unwrap()).await;
     let retention = Retention { compress_after_days: 1, ..Retention::default() };
     let opened = open_patiently(&Options { retention, ..options(&place.file(), Some(&url)) });
     let (running, mut keeper) = Running::start_and_keep(opened);

@@ -5,8 +5,11 @@ use crate::{
     postgres::Cluster,
     records::{full, plain, unicode},
 };
-use mcpmeter_journal::{CallFilter, Options, Reader, Retention, Row, SCHEMA_VERSION, Value, migrate};
-use mcpmeter_observer::CallRecord;
+use mcpmeter_journal::{
+    ApiKey, CallFilter, KeyError, KeyStore, Options, Reader, Retention, Row, SCHEMA_VERSION, SecretHash,
+    Value, migrate,
+};
+use mcpmeter_observer::{CallRecord, Timestamp};
 use rusqlite::Connection;
 use std::{fs, path::Path};
 
@@ -56,7 +59,7 @@ async fn a_store_and_a_queue_of_format_1_are_read_and_get_the_new_column() {
     // Once is enough, and an older version keeps its hands off.
     open_embedded(&file).writer.close().unwrap();
     let format = Connection::open(&file).unwrap().pragma_query_value(None, "user_version", |row| row.get(0));
-    assert_eq!(format, Ok(2));
+    assert_eq!(format, Ok(3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,6 +76,70 @@ async fn an_outbox_and_a_queue_of_format_1_reach_postgresql_with_the_records_beh
     let stored = stored.calls(&CallFilter::default(), None, 100).await.unwrap();
     let known = [full_of_format_1(3), *unicode(4), *plain(5), full_of_format_1(6), *plain(7), *full(8)];
     assert_eq!(rows(stored), expected(&known));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_format_2_keeps_its_calls_and_gets_tables_for_keys() {
+    for starts_with_a_key in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("journal.db");
+        Connection::open(&file).unwrap().execute_batch(include_str!("format_2.sql")).unwrap();
+        let keys = KeyStore::sqlite(&file);
+        let refusal = keys.list().await.unwrap_err().to_string();
+        assert!(refusal.contains("of an earlier version of mcpmeter: start `mcpmeter serve`"), "{refusal}");
+        if starts_with_a_key {
+            // Not under the eyes of a proxy of that version.
+            let lock = fs::File::create(directory.path().join("journal.db.lock")).unwrap();
+            lock.lock().unwrap();
+            let refusal = keys.create(key()).await.unwrap_err().to_string();
+            assert!(refusal.contains("of an earlier version of mcpmeter"), "{refusal}");
+            drop(lock);
+            keys.create(key()).await.unwrap();
+        }
+        let opened = open_embedded(&file);
+        if !starts_with_a_key {
+            keys.create(key()).await.unwrap();
+        }
+        opened.journal.accept(full(1));
+        tokio::task::block_in_place(|| opened.writer.close()).unwrap();
+        assert_eq!(keys.list().await.unwrap(), [key()]);
+        let stored = Reader::sqlite(&file).unwrap().calls(&CallFilter::default(), None, 100).await.unwrap();
+        assert_eq!(stored.len(), 3);
+    }
+}
+
+fn key() -> ApiKey {
+    ApiKey {
+        id: "key_aaaaaaaa".into(),
+        hash: SecretHash([7; 32]),
+        previous: None,
+        name: None,
+        user_id: "u_1".into(),
+        organization_id: None,
+        routes: Vec::new(),
+        tools: Vec::new(),
+        rate_per_minute: None,
+        created_at: Timestamp(0),
+        expires_at: None,
+        revoked_at: None,
+        last_used_at: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_version_4_keeps_its_calls_and_gets_tables_for_keys() {
+    let place = Place::new(Cluster::shared());
+    place.cluster.query(&place.url, include_str!("schema_4.sql"));
+    place.cluster.query(&place.url, VERSION_3);
+    let keys = KeyStore::postgres(&place.url.parse().unwrap()).unwrap();
+    assert!(matches!(keys.create(key()).await, Err(KeyError::NoTables)));
+    let done = migrate(&place.url.parse().unwrap()).await.unwrap();
+    assert_eq!((done.from, done.to), (Some(4), SCHEMA_VERSION));
+    assert_eq!(place.stored(), (4, 4));
+    keys.create(key()).await.unwrap();
+    // By hand, and again: what there is stays.
+    place.cluster.query(&place.url, include_str!("../../../schema.sql"));
+    assert_eq!(keys.changes_since(0).await.unwrap().keys, [key()]);
 }
 
 /// A database of version 3 with a call on each of four days in March, of which the first is just being exchanged for its

@@ -29,6 +29,18 @@ pub struct Failure {
     pub context: Option<String>,
 }
 
+impl Failure {
+    /// Whose fault it is. Who refuses a call has not asked the upstream, so that one's it is not.
+    pub fn origin(&self) -> Origin {
+        match self.status {
+            Status::Limited => Origin::Proxy,
+            Status::Denied if self.http_status == Some(503) => Origin::Proxy,
+            Status::Denied | Status::Cancelled => Origin::Client,
+            _ => Origin::Upstream,
+        }
+    }
+}
+
 /// The ways an exchange ends.
 enum Ending<'a> {
     Complete,

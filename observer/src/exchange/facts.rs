@@ -30,6 +30,8 @@ pub(super) struct Facts {
     pub(super) target: Option<Box<str>>,
     client_ip: Option<Text>,
     caller: Option<Arc<Caller>>,
+    /// The limits that apply to the exchange, and what is left of them, as a JSON document.
+    pub(super) rate_limit_state: Option<Text>,
     user_agent: Option<HeaderValue>,
     pub(super) session_id: Option<HeaderValue>,
     pub(super) last_event_id: Option<HeaderValue>,
@@ -71,6 +73,7 @@ impl Facts {
             target: None,
             client_ip: None,
             caller: None,
+            rate_limit_state: None,
             user_agent: None,
             session_id: None,
             last_event_id: None,
@@ -133,6 +136,7 @@ impl Facts {
         let id = CallId::new(self.created_at, self.entropy_of(ordinal));
         let mut record = Box::new(CallRecord::begin(id, self.created_at, method, identity));
         self.tell_caller(&mut record);
+        record.rate_limit_state = self.rate_limit_state.clone();
         record.client_ip = self.client_ip.clone();
         record.user_agent = user_agent;
         record
@@ -147,7 +151,6 @@ impl Facts {
         };
         (record.auth_method, record.auth_state) = (caller.auth_method, caller.auth_state);
         record.api_key_id = caller.api_key_id.clone();
-        record.rate_limit_state = caller.rate_limit_state.clone();
         record.user_id = caller.user_id.clone().or_else(|| record.user_id.take());
         record.organization_id = caller.organization_id.clone().or_else(|| record.organization_id.take());
     }

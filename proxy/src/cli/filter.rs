@@ -71,12 +71,7 @@ pub(crate) fn parse_instant(text: &str) -> Result<Timestamp, Failure> {
     if let Ok(instant) = text.parse::<jiff::Timestamp>() {
         return Ok(Timestamp(instant.as_microsecond()));
     }
-    let days = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok());
-    let ago = match days {
-        Some(days) => days.checked_mul(24).map(SignedDuration::from_hours),
-        None => text.parse().ok(),
-    };
-    let Some(ago) = ago.filter(|ago| !ago.is_negative()) else {
+    let Some(ago) = parse_span(text) else {
         return Err(Failure::usage(&format!(
             "\"{text}\" is no instant: write an age such as 10m, 2h or 7d, or a time such as 2026-11-22T14:00:00Z"
         )));
@@ -86,6 +81,19 @@ pub(crate) fn parse_instant(text: &str) -> Result<Timestamp, Failure> {
         .unwrap_or(i64::MAX)
         .saturating_sub(i64::try_from(ago.as_micros()).unwrap_or(i64::MAX));
     Ok(Timestamp(micros))
+}
+
+/// A span of time: `10m`, `2h30m`, `7d`.
+pub(crate) fn parse_span(text: &str) -> Option<SignedDuration> {
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok());
+    let span = match days {
+        // Beyond that hours do not fit.
+        Some(days) => {
+            days.checked_mul(24).filter(|hours| hours.abs() < 1 << 40).map(SignedDuration::from_hours)
+        }
+        None => text.parse().ok(),
+    };
+    span.filter(|span| !span.is_negative())
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ fn paint(line: &str, status: &str, style: Style) -> String {
 }
 
 /// What a caller chose must not move the cursor or ring the bell of whoever watches.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 

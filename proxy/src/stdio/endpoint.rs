@@ -1,17 +1,15 @@
-//! What an HTTP request asks of a program: the endpoint of Streamable HTTP at `/mcp`, and the two of HTTP+SSE
-//! (2024-11-05) at `/sse` and `/message`. In place of a server's, the refusals are as the SDKs give them.
+//! What an HTTP request asks of a program: the endpoint of Streamable HTTP at `/mcp`; those of HTTP+SSE are in `legacy`. In place of a server's, the refusals are as the SDKs give them.
 
 use super::{
     Body, Server,
     answering::{self, Answer, Form},
-    body,
     child::{Asked, Unasked},
     conversation::{Purpose, Refused},
     framing,
     message::{Message, is_batch},
     modern,
     reply::{self, SESSION_ID},
-    session::{Session, SessionGuard},
+    session::{Owner, Session, SessionGuard},
     shared::NoChild,
 };
 use crate::tap::Tap;
@@ -28,7 +26,19 @@ const REVISIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11
 const SESSION_NOT_FOUND: i64 = -32001;
 const REFUSED: i64 = -32000;
 const INVALID_REQUEST: i64 = -32600;
-const PARSE_ERROR: i64 = -32700;
+pub(super) const PARSE_ERROR: i64 = -32700;
+
+/// Who asks, and how.
+struct Asking<'a> {
+    headers: &'a HeaderMap,
+    owner: Owner,
+}
+
+impl<'a> Asking<'a> {
+    fn of(parts: &'a Parts) -> Self {
+        Self { headers: &parts.headers, owner: Owner::of(parts.extensions.get()) }
+    }
+}
 
 impl Server {
     /// Answers a request whose body has been read. `target` is path and query behind the route's prefix.
@@ -39,18 +49,19 @@ impl Server {
         body: Bytes,
         tap: &Tap,
     ) -> Result<Response<Body>, Failure> {
+        let asking = Asking::of(parts);
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mut response = match (&parts.method, path) {
             (&Method::OPTIONS, _) => {
                 reply::preflight(parts.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS))
             }
-            (&Method::POST, "/mcp") => self.post(&parts.headers, body, tap).await?,
-            (&Method::GET, "/mcp") => self.listen(&parts.headers)?,
-            (&Method::DELETE, "/mcp") => self.delete(&parts.headers),
+            (&Method::POST, "/mcp") => self.post(&asking, body, tap).await?,
+            (&Method::GET, "/mcp") => self.listen(&asking)?,
+            (&Method::DELETE, "/mcp") => self.delete(&asking),
             (_, "/mcp") => reply::not_allowed("GET, POST, DELETE, OPTIONS"),
-            (&Method::GET, "/sse") => self.open_sse(tap).await?,
+            (&Method::GET, "/sse") => self.open_sse(asking.owner, tap).await?,
             (_, "/sse") => reply::not_allowed("GET, OPTIONS"),
-            (&Method::POST, "/message") => self.post_message(query, body, tap)?,
+            (&Method::POST, "/message") => self.post_message(&asking.owner, query, body, tap)?,
             (_, "/message") => reply::not_allowed("POST, OPTIONS"),
             _ => reply::text(StatusCode::NOT_FOUND, "mcpmeter: served here are /mcp and /sse"),
         };
@@ -60,7 +71,8 @@ impl Server {
         Ok(response)
     }
 
-    async fn post(&self, headers: &HeaderMap, body: Bytes, tap: &Tap) -> Result<Response<Body>, Failure> {
+    async fn post(&self, asking: &Asking<'_>, body: Bytes, tap: &Tap) -> Result<Response<Body>, Failure> {
+        let headers = asking.headers;
         let Some(line) = framing::to_line(body) else {
             return Ok(reply::error(StatusCode::BAD_REQUEST, PARSE_ERROR, "Parse error", None));
         };
@@ -73,9 +85,9 @@ impl Server {
         }
         match messages.first() {
             Some(message) if message.is("initialize") && message.kind() == Kind::Request => {
-                self.initialize(headers, &line).await
+                self.initialize(asking, &line).await
             }
-            _ => match self.session_of(headers) {
+            _ => match self.session_of(asking) {
                 Ok(session) => {
                     tap.meter(Arc::clone(&session.child.processes));
                     post_in_session(&session, headers, &line).await
@@ -122,10 +134,10 @@ impl Server {
         Ok(answer_asked(asked, &form, id).await?.response)
     }
 
-    async fn initialize(&self, headers: &HeaderMap, line: &Bytes) -> Result<Response<Body>, Failure> {
+    async fn initialize(&self, asking: &Asking<'_>, line: &Bytes) -> Result<Response<Body>, Failure> {
         let (child, is_private) = self.program_of_session().await?;
         let client = if is_private { super::conversation::SOLE_CLIENT } else { child.new_session() };
-        let opened = self.sessions.open(Arc::clone(&child), client, is_private, None);
+        let opened = self.sessions.open(Arc::clone(&child), client, is_private, None, asking.owner.clone());
         let Some(session) = opened else {
             child.end_client(client);
             return Err(super::failure::too_many_sessions());
@@ -133,7 +145,7 @@ impl Server {
         // Until its client has the id, the session is nobody's.
         let unclaimed = SessionGuard::new(&self.sessions, &session);
         let asked = child.ask(client, line, false);
-        let form = Form { status_of: status_of_initialize, ..Form::plain(headers) };
+        let form = Form { status_of: status_of_initialize, ..Form::plain(asking.headers) };
         let mut answer = answer_asked(asked, &form, id_of(&Message::all_of(line))).await?;
         let has_failed = answer.whole.as_ref().is_some_and(|whole| whole.error_code.is_some());
         if answer.response.status() == StatusCode::OK && !has_failed {
@@ -148,24 +160,24 @@ impl Server {
         Ok(answer.response)
     }
 
-    fn session_of(&self, headers: &HeaderMap) -> Result<Arc<Session>, Box<Response<Body>>> {
-        let Some(id) = headers.get(SESSION_ID) else {
+    fn session_of(&self, asking: &Asking<'_>) -> Result<Arc<Session>, Box<Response<Body>>> {
+        let Some(id) = asking.headers.get(SESSION_ID) else {
             let problem = "Bad Request: Mcp-Session-Id header is required";
             return Err(Box::new(reply::error(StatusCode::BAD_REQUEST, REFUSED, problem, None)));
         };
-        let session = id.to_str().ok().and_then(|id| self.sessions.get(id));
+        let session = id.to_str().ok().and_then(|id| self.sessions.get(id, &asking.owner));
         session.filter(|session| session.stream.is_none()).ok_or_else(|| Box::new(session_not_found()))
     }
 
-    fn listen(&self, headers: &HeaderMap) -> Result<Response<Body>, Failure> {
-        if modern::is_modern(headers, &[]) {
+    fn listen(&self, asking: &Asking<'_>) -> Result<Response<Body>, Failure> {
+        if modern::is_modern(asking.headers, &[]) {
             return Ok(reply::not_allowed("POST, OPTIONS"));
         }
-        let session = match self.session_of(headers) {
+        let session = match self.session_of(asking) {
             Ok(session) => session,
             Err(refusal) => return Ok(*refusal),
         };
-        if !answering::accepts_events(headers) {
+        if !answering::accepts_events(asking.headers) {
             let problem = "Not Acceptable: Client must accept text/event-stream";
             return Ok(reply::error(StatusCode::NOT_ACCEPTABLE, REFUSED, problem, None));
         }
@@ -178,57 +190,16 @@ impl Server {
         }
     }
 
-    fn delete(&self, headers: &HeaderMap) -> Response<Body> {
-        if modern::is_modern(headers, &[]) {
+    fn delete(&self, asking: &Asking<'_>) -> Response<Body> {
+        if modern::is_modern(asking.headers, &[]) {
             return reply::not_allowed("POST, OPTIONS");
         }
-        match self.session_of(headers) {
+        match self.session_of(asking) {
             Ok(session) => {
                 self.sessions.close(&session.id);
                 reply::empty(StatusCode::OK)
             }
             Err(refusal) => *refusal,
-        }
-    }
-
-    /// The stream of a client of 2024-11-05, which is its session.
-    async fn open_sse(&self, tap: &Tap) -> Result<Response<Body>, Failure> {
-        let (child, is_private) = self.program_of_session().await?;
-        let client = if is_private { super::conversation::SOLE_CLIENT } else { child.new_session() };
-        let listened = child.listen(client, Purpose::Everything);
-        let Ok(Some(answers)) = listened else {
-            child.end_client(client);
-            return Err(listened.err().unwrap_or_else(super::failure::stopping));
-        };
-        tap.meter(Arc::clone(&child.processes));
-        let opened = self.sessions.open(child, client, is_private, Some(answers.stream));
-        let session = opened.ok_or_else(super::failure::too_many_sessions)?;
-        let guard = SessionGuard::new(&self.sessions, &session);
-        let endpoint = format!("/message?sessionId={id}", id = session.id);
-        let first = body::event("endpoint", endpoint.as_bytes());
-        Ok(reply::events(Body::session(answers, first, guard)))
-    }
-
-    fn post_message(&self, query: &str, body: Bytes, tap: &Tap) -> Result<Response<Body>, Failure> {
-        let id = query.split('&').find_map(|pair| pair.strip_prefix("sessionId="));
-        let session = id.and_then(|id| self.sessions.get(id));
-        let Some((session, stream)) =
-            session.and_then(|session| session.stream.map(|stream| (session, stream)))
-        else {
-            return Ok(session_not_found());
-        };
-        let Some(line) = framing::to_line(body).filter(|line| !is_batch(line)) else {
-            return Ok(reply::error(StatusCode::BAD_REQUEST, PARSE_ERROR, "Parse error", None));
-        };
-        tap.meter(Arc::clone(&session.child.processes));
-        match session.child.ask_on(session.client, stream, &line) {
-            Ok(()) => {
-                let mut response = reply::empty(StatusCode::ACCEPTED);
-                *response.body_mut() = Body::whole(Bytes::from_static(b"Accepted"));
-                Ok(response)
-            }
-            Err(Unasked::Failed(failure)) => Err(failure),
-            Err(Unasked::Refused(refused)) => Ok(refuse(refused, id_of(&Message::all_of(&line)))),
         }
     }
 }
@@ -260,7 +231,7 @@ async fn answer_asked(
     }
 }
 
-fn refuse(refused: Refused, id: Option<&[u8]>) -> Response<Body> {
+pub(super) fn refuse(refused: Refused, id: Option<&[u8]>) -> Response<Body> {
     let problem = match refused {
         Refused::DuplicateId => "Invalid Request: a request with this id is in flight",
         Refused::NoMessage => "Invalid Request: neither request nor notification nor response",
@@ -270,7 +241,7 @@ fn refuse(refused: Refused, id: Option<&[u8]>) -> Response<Body> {
     reply::error(StatusCode::BAD_REQUEST, INVALID_REQUEST, problem, id)
 }
 
-fn session_not_found() -> Response<Body> {
+pub(super) fn session_not_found() -> Response<Body> {
     reply::error(StatusCode::NOT_FOUND, SESSION_NOT_FOUND, "Session not found", None)
 }
 
@@ -292,7 +263,7 @@ const fn status_of_initialize(code: Option<i64>) -> StatusCode {
     }
 }
 
-fn id_of<'a>(messages: &[Message<'a>]) -> Option<&'a [u8]> {
+pub(super) fn id_of<'a>(messages: &[Message<'a>]) -> Option<&'a [u8]> {
     let [message] = messages else { return None };
     message.id().map(|id| message.raw(id))
 }

@@ -1,10 +1,11 @@
 //! Sessions of the revisions that have them: a client's conversation with a program of its own, or with one that it
-//! shares. Whoever knows the id is in the session, so ids are random and never logged.
+//! shares. Whoever knows the id and is the same caller is in the session; ids are random and never logged.
 
 use super::{
     child::Child,
     conversation::{Client, Stream},
 };
+use mcpmeter_observer::{AuthState, Caller, Text};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
@@ -14,8 +15,22 @@ use std::{
 /// More sessions than clients of one route that mean well; each of a program of its own has that limit first.
 const MAX_SESSIONS: usize = 10_000;
 
+/// Whose a session is: nobody else can go on with it, even with its id. Of callers that were not checked, nothing is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Owner(Option<[Option<Text>; 3]>);
+
+impl Owner {
+    pub(super) fn of(caller: Option<&Arc<Caller>>) -> Self {
+        let known = caller.filter(|caller| caller.auth_state == AuthState::Ok);
+        Self(known.map(|caller| {
+            [caller.user_id.clone(), caller.organization_id.clone(), caller.api_key_id.clone()]
+        }))
+    }
+}
+
 /// One client's session.
 pub(super) struct Session {
+    owner: Owner,
     pub(super) id: String,
     pub(super) client: Client,
     pub(super) child: Arc<Child>,
@@ -44,11 +59,12 @@ impl Sessions {
         client: Client,
         is_private: bool,
         stream: Option<Stream>,
+        owner: Owner,
     ) -> Option<Arc<Session>> {
         let id = uuid::Uuid::from_u128(random()).simple().to_string();
         let version = OnceLock::new();
         let last_used = Mutex::new(Instant::now());
-        let session = Arc::new(Session { id, client, child, is_private, version, stream, last_used });
+        let session = Arc::new(Session { owner, id, client, child, is_private, version, stream, last_used });
         let mut sessions = self.lock();
         if sessions.len() >= MAX_SESSIONS {
             sessions.retain(|_, session| !session.child.has_ended());
@@ -60,10 +76,10 @@ impl Sessions {
         Some(session)
     }
 
-    /// The session of an id, while its program lives.
-    pub(super) fn get(&self, id: &str) -> Option<Arc<Session>> {
+    /// The session of an id, for its owner, while its program lives.
+    pub(super) fn get(&self, id: &str, owner: &Owner) -> Option<Arc<Session>> {
         let mut sessions = self.lock();
-        let session = sessions.get(id)?;
+        let session = sessions.get(id).filter(|session| session.owner == *owner)?;
         if session.child.has_ended() {
             sessions.remove(id);
             return None;

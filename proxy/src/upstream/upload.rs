@@ -2,7 +2,7 @@
 //! that a call's time begins when the client has sent it; it is held here, up to a limit, and never altered.
 
 use crate::tap::RequestBody;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use std::{
@@ -25,6 +25,15 @@ impl UploadEnd {
     pub(crate) fn at(&self) -> Option<Instant> {
         self.0.get().copied()
     }
+}
+
+/// What came of an attempt to read all of a body.
+pub(crate) enum Gathered {
+    /// All of it.
+    Whole(Bytes),
+    TooLong,
+    /// By the client.
+    BrokenOff,
 }
 
 /// The body, and what of it has been read ahead.
@@ -96,6 +105,27 @@ impl Upload {
             self.held.push_back(read);
         }
         std::future::pending().await
+    }
+
+    /// Reads all of it, gives a copy, and keeps it for the upstream. Of what is more than `max` bytes long, or broken off,
+    /// it keeps what it has read.
+    pub(crate) async fn gather(&mut self, max: u64) -> Gathered {
+        let mut whole = BytesMut::new();
+        while self.size_hint().lower() <= max {
+            let Some(read) = std::future::poll_fn(|cx| self.poll_body(cx)).await else {
+                return Gathered::Whole(whole.freeze());
+            };
+            if let Some(data) = read.as_ref().ok().and_then(Frame::data_ref) {
+                whole.extend_from_slice(data);
+            }
+            let is_broken = read.is_err();
+            self.held_bytes = whole.len() as u64;
+            self.held.push_back(read);
+            if is_broken {
+                return Gathered::BrokenOff;
+            }
+        }
+        Gathered::TooLong
     }
 
     /// Reads what is left without keeping it, up to a number of bytes.

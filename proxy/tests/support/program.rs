@@ -7,7 +7,7 @@ use crate::{
 };
 use std::path::Path;
 
-const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"hand","version":"1"}}}"#;
+pub(crate) const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"hand","version":"1"}}}"#;
 
 /// The table of a route named `odd` to the program with these arguments and further keys.
 pub(crate) fn odd(arguments: &[&str], keys: &str) -> String {

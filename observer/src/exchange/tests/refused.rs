@@ -83,7 +83,6 @@ fn what_the_check_of_the_credentials_said_is_in_the_record() {
         api_key_id: Some("key_1".into()),
         user_id: Some("u_2".into()),
         organization_id: None,
-        rate_limit_state: Some("{}".into()),
     };
     let instance = instance();
     let head = Head {
@@ -97,6 +96,7 @@ fn what_the_check_of_the_credentials_said_is_in_the_record() {
         caller: Some(Arc::new(caller)),
     };
     let mut exchange = instance.begin(&head);
+    exchange.note_rate_limit_state("{}".into());
     exchange.handle_request_data(CALL.as_bytes(), Tick(1));
     exchange.handle_request_end(Tick(1));
     exchange.handle_failure(&refusal(), Tick(2));

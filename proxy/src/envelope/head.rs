@@ -1,0 +1,172 @@
+//! What the head of a request says of its body: that it is JSON in UTF-8, as it is, and (2026-07-28) what it asks for.
+
+use super::{Envelope, Message, TOOLS_CALL, Unreadable};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http::{HeaderMap, HeaderName, header};
+use std::borrow::Cow;
+
+const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
+const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
+
+impl Envelope<'_> {
+    /// Whether a body with this head can be judged at all; to be asked before any of it is read.
+    pub(crate) fn check_head(headers: &HeaderMap) -> Result<(), Unreadable> {
+        if headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
+            return Err(Unreadable::Coding);
+        }
+        let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+        let (Some(content_type), None) = (types.next(), types.next()) else {
+            return Err(Unreadable::ContentType);
+        };
+        let is_json = content_type.to_str().is_ok_and(is_json_in_utf8);
+        if is_json { Ok(()) } else { Err(Unreadable::ContentType) }
+    }
+
+    /// Whether the routing headers, where there are any, say what the body does: servers may go by either.
+    pub(crate) fn check_agreement(&self, headers: &HeaderMap) -> Result<(), Unreadable> {
+        let (method, name) = (sole(headers, &MCP_METHOD)?, sole(headers, &MCP_NAME)?);
+        if method.is_none() && name.is_none() {
+            return Ok(());
+        }
+        // There are no batches where there are such headers.
+        let [message] = self.messages.as_slice() else { return Err(Unreadable::HeaderMismatch) };
+        if agree(message, method.as_deref(), name.as_deref()) {
+            Ok(())
+        } else {
+            Err(Unreadable::HeaderMismatch)
+        }
+    }
+}
+
+/// A server that reads `charset` would decode the body by it, and see other characters than we.
+fn is_json_in_utf8(content_type: &str) -> bool {
+    let mut parts = content_type.split(';').map(str::trim);
+    let is_json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
+    is_json && !content_type.contains(',') && parts.all(is_harmless)
+}
+
+fn is_harmless(parameter: &str) -> bool {
+    let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+    let value = value.trim().trim_matches('"');
+    !name.trim().eq_ignore_ascii_case("charset")
+        || ["utf-8", "utf8", "us-ascii"].iter().any(|charset| value.eq_ignore_ascii_case(charset))
+}
+
+/// `Mcp-Name` of other methods repeats other members, which nothing is decided by.
+fn agree(message: &Message<'_>, method: Option<&str>, name: Option<&str>) -> bool {
+    let own = message.method.as_deref();
+    (method.is_none() || method == own)
+        && (own != Some(TOOLS_CALL) || name.is_none() || name == message.tool())
+}
+
+/// The value of a header that may be there once; what is no plain text comes as `=?base64?…?=`.
+fn sole<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<Cow<'a, str>>, Unreadable> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => decode(value.as_bytes()).map(Some).ok_or(Unreadable::HeaderMismatch),
+        (Some(_), Some(_)) => Err(Unreadable::HeaderMismatch),
+    }
+}
+
+fn decode(value: &[u8]) -> Option<Cow<'_, str>> {
+    let text = str::from_utf8(value).ok()?.trim();
+    let Some(encoded) = text.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) else {
+        return Some(Cow::Borrowed(text));
+    };
+    String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).map(Cow::Owned).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(
+                HeaderName::from_static(name),
+                HeaderValue::from_bytes(value.as_bytes()).expect("a value"),
+            );
+        }
+        map
+    }
+
+    #[test]
+    fn only_plain_json_in_utf8_is_read() {
+        for good in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/json;charset=\"UTF-8\"",
+            "application/json; profile=x",
+            "application/json;",
+        ] {
+            assert_eq!(Envelope::check_head(&headers(&[("content-type", good)])), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "text/plain",
+            "application/jsonx",
+            "application/json; charset=utf-16",
+            "application/json; CharSet = \"utf-7\"",
+            "application/json; charset=utf-8; charset=utf-16",
+            "application/json, text/plain",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=application/json",
+        ] {
+            assert_eq!(
+                Envelope::check_head(&headers(&[("content-type", bad)])),
+                Err(Unreadable::ContentType),
+                "{bad}"
+            );
+        }
+        let json = ("content-type", "application/json");
+        assert_eq!(Envelope::check_head(&headers(&[])), Err(Unreadable::ContentType));
+        assert_eq!(Envelope::check_head(&headers(&[json, json])), Err(Unreadable::ContentType));
+        assert_eq!(Envelope::check_head(&headers(&[json, ("content-encoding", "identity")])), Ok(()));
+        for coding in ["gzip", "br", "identity, gzip", "Identity", ""] {
+            let coded = headers(&[json, ("content-encoding", coding)]);
+            assert_eq!(Envelope::check_head(&coded), Err(Unreadable::Coding), "{coding}");
+        }
+    }
+
+    #[test]
+    fn routing_headers_have_to_say_what_the_body_does() {
+        let call = r#"{"id":1,"method":"tools/call","params":{"name":"é"}}"#;
+        let list = r#"{"id":1,"method":"tools/list"}"#;
+        let prompt = r#"{"id":1,"method":"prompts/get","params":{"name":"p"}}"#;
+        let response = r#"{"id":1,"result":{}}"#;
+        let (is_call, is_e) = (("mcp-method", "tools/call"), ("mcp-name", "=?base64?w6k=?="));
+        let check = |pairs: &[_], body: &str| {
+            Envelope::read(body.as_bytes()).expect("readable").check_agreement(&headers(pairs))
+        };
+        for (pairs, body) in [
+            (vec![], call),
+            (vec![is_call, is_e], call),
+            (vec![is_call], call),
+            (vec![is_call, ("mcp-name", "é")], call),
+            (vec![("mcp-method", " tools/list ")], list),
+            (vec![("mcp-method", "prompts/get"), ("mcp-name", "anything")], prompt),
+            (vec![], "[{},{}]"),
+            (vec![], response),
+        ] {
+            assert_eq!(check(&pairs, body), Ok(()), "{pairs:?} {body}");
+        }
+        for (pairs, body) in [
+            (vec![is_call, ("mcp-name", "e")], call),
+            (vec![is_call, ("mcp-name", "É")], call),
+            (vec![is_call, ("mcp-name", "=?base64?!?=")], call),
+            (vec![is_call, ("mcp-name", "=?base64?/w==?=")], call),
+            (vec![is_call, is_e, is_e], call),
+            (vec![is_call, is_call, is_e], call),
+            (vec![("mcp-method", "Tools/Call"), is_e], call),
+            (vec![("mcp-name", "other")], call),
+            (vec![is_call, is_e], list),
+            (vec![("mcp-method", "tools/list")], response),
+            (vec![is_call, is_e], "[{\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"é\"}},{}]"),
+        ] {
+            assert_eq!(check(&pairs, body), Err(Unreadable::HeaderMismatch), "{pairs:?} {body}");
+        }
+    }
+}
