@@ -6,7 +6,8 @@
 #     -e MCPMETER_CONFIG=/etc/mcpmeter.toml mcpmeter
 #
 # In a container, proxy.listen has to be 0.0.0.0:7300, and the files of [store] have to be in /var/lib/mcpmeter:
-# config/compose.toml shows both.
+# config/compose.toml shows both. To reach the admin port from outside, set admin.listen = "0.0.0.0:7301" and a token,
+# for instance -e MCPMETER_ADMIN__TOKEN="$(openssl rand -base64 32)"; without one that address is refused.
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src

@@ -182,7 +182,7 @@ comment on column mcpmeter.mcp_server_request_log.mcp_server_instance_id is
 comment on column mcpmeter.mcp_server_request_log.tool_name is
   'params.name of a tools/call; null for tools/list';
 comment on column mcpmeter.mcp_server_request_log.method is
-  'tools/list or tools/call';
+  'tools/list or tools/call; unknown for a request that was refused before a call could be seen in it';
 comment on column mcpmeter.mcp_server_request_log.transport_type is
   'how the instance is spoken to: STDIO, SSE or STREAMABLE_HTTPS';
 comment on column mcpmeter.mcp_server_request_log.client_transport is

@@ -85,24 +85,36 @@ fn compare_proxy(changes: &mut Changes, old: &Proxy, new: &Proxy) {
     changes.restart("proxy.request_head_timeout_ms", *request_head_timeout_ms == new.request_head_timeout_ms);
     changes.restart("proxy.max_headers", *max_headers == new.max_headers);
     changes.restart("proxy.max_header_bytes", *max_header_bytes == new.max_header_bytes);
-    compare_tls(changes, tls.as_ref(), new.tls.as_ref());
+    compare_tls(changes, "proxy.tls", tls.as_ref(), new.tls.as_ref());
 }
 
-/// The files are read again at every reload, so only their names need a restart.
-fn compare_tls(changes: &mut Changes, old: Option<&Tls>, new: Option<&Tls>) {
-    let (Some(Tls { cert_file, key_file }), Some(new)) = (old, new) else {
-        changes.restart("proxy.tls", old == new);
+/// What is in the files is read again at every reload. Whether a port speaks TLS at all is settled when it is opened.
+fn compare_tls(changes: &mut Changes, section: &str, old: Option<&Tls>, new: Option<&Tls>) {
+    let (Some(Tls { cert_file, key_file, client_ca_file, client_auth }), Some(new)) = (old, new) else {
+        changes.restart(section, old == new);
         return;
     };
-    changes.restart("proxy.tls.cert_file", *cert_file == new.cert_file);
-    changes.restart("proxy.tls.key_file", *key_file == new.key_file);
+    changes.live(&format!("{section}.cert_file"), *cert_file == new.cert_file);
+    changes.live(&format!("{section}.key_file"), *key_file == new.key_file);
+    let is_same = *client_ca_file == new.client_ca_file;
+    // Who was kept out stays out as long as the port is open.
+    match (client_ca_file, &new.client_ca_file) {
+        (Some(_), Some(_)) => changes.live(&format!("{section}.client_ca_file"), is_same),
+        _ => changes.restart(&format!("{section}.client_ca_file"), is_same),
+    }
+    changes.restart(&format!("{section}.client_auth"), *client_auth == new.client_auth);
 }
 
 fn compare_admin(changes: &mut Changes, old: &Admin, new: &Admin) {
-    let Admin { listen, allow_remote } = old;
+    let Admin { listen, token, tls } = old;
     changes.restart("admin.listen", *listen == new.listen);
-    // A permission for `listen`, without an effect of its own.
-    changes.restart("admin.allow_remote", *allow_remote == new.allow_remote);
+    let is_same = *token == new.token;
+    // Whether there has to be one depends on the address, and that stays.
+    match (token, &new.token) {
+        (Some(_), Some(_)) => changes.live("admin.token", is_same),
+        _ => changes.restart("admin.token", is_same),
+    }
+    compare_tls(changes, "admin.tls", tls.as_ref(), new.tls.as_ref());
 }
 
 fn compare_store(changes: &mut Changes, old: &Store, new: &Store) {
@@ -170,6 +182,8 @@ fn differing_keys(old: &Route, new: &Route) -> Vec<&'static str> {
         rewrite_location,
         auth_rewrite,
         ca_file,
+        client_cert_file,
+        client_key_file,
         process,
         identity,
     } = old;
@@ -189,6 +203,8 @@ fn differing_keys(old: &Route, new: &Route) -> Vec<&'static str> {
         ("rewrite_location", *rewrite_location == new.rewrite_location),
         ("auth_rewrite", *auth_rewrite == new.auth_rewrite),
         ("ca_file", *ca_file == new.ca_file),
+        ("client_cert_file", *client_cert_file == new.client_cert_file),
+        ("client_key_file", *client_key_file == new.client_key_file),
         ("process", *process == new.process),
         ("identity", *identity == new.identity),
     ];
@@ -224,7 +240,7 @@ mod tests {
         let new = config(&format!(
             "[proxy]\nlisten = \"127.0.0.1:1\"\npublic_hosts = [\"h\"]\nworkers = 2\nruntime = \"shared\"\n\
              drain_timeout_ms = 1\nmax_headers = 99\n\
-             [admin]\nlisten = \"0.0.0.0:2\"\nallow_remote = true\n[store]\nqueue_mib = 20\n\
+             [admin]\nlisten = \"127.0.0.1:2\"\n[store]\nqueue_mib = 20\n\
              [privacy]\nclient_ip = \"off\"\n[log]\nlevel = \"debug\"\n{ROUTE}"
         ));
         let changes = changes(&config(ROUTE), &new);
@@ -235,7 +251,6 @@ mod tests {
             "proxy.runtime",
             "proxy.max_headers",
             "admin.listen",
-            "admin.allow_remote",
             "store.queue_mib",
             "log.level",
         ];
@@ -262,10 +277,33 @@ mod tests {
     }
 
     #[test]
-    fn certificates_under_new_names_need_a_restart() {
-        let tls = |cert| config(&format!("[proxy.tls]\ncert_file = \"{cert}\"\nkey_file = \"k\"\n{ROUTE}"));
-        assert_eq!(changes(&tls("a"), &tls("b")).restart, ["proxy.tls.cert_file"]);
-        assert_eq!(changes(&config(ROUTE), &tls("b")).restart, ["proxy.tls"]);
+    fn certificates_under_new_names_are_live_and_tls_itself_is_not() {
+        for section in ["proxy", "admin"] {
+            let tls = |keys: &str| config(&format!("[{section}.tls]\nkey_file = \"k\"\n{keys}\n{ROUTE}"));
+            let (old, new) = (tls("cert_file = \"a\""), tls("cert_file = \"b\"\nclient_ca_file = \"c\""));
+            let changed = changes(&old, &new);
+            assert_eq!(changed.live, [format!("{section}.tls.cert_file")]);
+            assert_eq!(changed.restart, [format!("{section}.tls.client_ca_file")]);
+            let newer = tls("cert_file = \"b\"\nclient_ca_file = \"d\"\nclient_auth = \"optional\"");
+            let changed = changes(&new, &newer);
+            assert_eq!(changed.live, [format!("{section}.tls.client_ca_file")]);
+            assert_eq!(changed.restart, [format!("{section}.tls.client_auth")]);
+            assert_eq!(changes(&config(ROUTE), &old).restart, [format!("{section}.tls")]);
+        }
+    }
+
+    #[test]
+    fn a_token_can_be_exchanged_but_not_taken_away_while_it_runs() {
+        let with = |token: Option<&str>| {
+            let mut config = config(ROUTE);
+            config.admin.token = token.map(Secret::new);
+            config
+        };
+        assert_eq!(changes(&with(Some("a")), &with(Some("b"))).live, ["admin.token"]);
+        for (old, new) in [(Some("a"), None), (None, Some("a"))] {
+            let changes = changes(&with(old), &with(new));
+            assert_eq!((changes.restart, changes.live.len()), (vec!["admin.token".to_owned()], 0));
+        }
     }
 
     #[test]

@@ -106,22 +106,37 @@ pub enum Runtime {
     Shared,
 }
 
-/// `[proxy.tls]`: PEM files, read by the proxy at start and at every reload.
+/// `[proxy.tls]` and `[admin.tls]`: PEM files, read by the proxy at start, at every reload, and when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
     /// The certificate chain, leaf first.
     pub cert_file: PathBuf,
     /// The private key of the leaf.
     pub key_file: PathBuf,
+    /// The authorities whose certificates clients show; `None` if they are not asked for any.
+    pub client_ca_file: Option<PathBuf>,
+    /// Whether a client may come without one; means nothing without `client_ca_file`.
+    pub client_auth: ClientAuth,
+}
+
+/// Whether clients have to show a certificate. One that is shown has to be valid in either case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// The handshake fails without one.
+    Required,
+    /// Clients without one are let in, and are then what they would be without TLS.
+    Optional,
 }
 
 /// `[admin]`: dashboard, JSON API, metrics and probes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
-    /// The address; never that of the proxy.
+    /// The address; never that of the proxy. Loopback, unless `token` or `tls.client_ca_file` is there.
     pub listen: SocketAddr,
-    /// Whether `listen` may be anything but loopback. There is no authentication behind it.
-    pub allow_remote: bool,
+    /// What everybody has to know who wants more than a probe's answer; `None` if nobody is asked.
+    pub token: Option<Secret>,
+    /// Certificate and key, if the port speaks TLS.
+    pub tls: Option<Tls>,
 }
 
 /// `[store]`: where the records go, and how many may be on their way.
@@ -217,7 +232,7 @@ impl Default for Proxy {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: loopback(7301), allow_remote: false }
+        Self { listen: loopback(7301), token: None, tls: None }
     }
 }
 

@@ -40,6 +40,7 @@ mod selector;
 mod store;
 mod suggestion;
 mod syntax;
+mod tls;
 
 /// What a configuration is made from.
 #[derive(Clone, Copy, Default)]

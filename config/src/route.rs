@@ -87,6 +87,10 @@ pub struct Route {
     pub auth_rewrite: AuthRewrite,
     /// PEM roots trusted for this upstream beside the usual ones.
     pub ca_file: Option<PathBuf>,
+    /// The certificate chain, in PEM, that this upstream is shown; there if and only if `client_key_file` is.
+    pub client_cert_file: Option<PathBuf>,
+    /// Its private key.
+    pub client_key_file: Option<PathBuf>,
     /// Which process to meter; only for an upstream with a URL.
     pub process: Option<ProcessHint>,
     /// How callers prove who they are; that of all routes unless told otherwise.
@@ -123,6 +127,8 @@ impl Route {
             rewrite_location: true,
             auth_rewrite: AuthRewrite::Off,
             ca_file: None,
+            client_cert_file: None,
+            client_key_file: None,
             process: None,
             identity: Identity::default(),
             name,

@@ -56,5 +56,5 @@ fn its_outbox_is_on_the_volume() {
 fn the_proxy_is_reachable_and_the_admin_port_is_not() {
     let config = read();
     assert!(config.proxy.listen.ip().is_unspecified());
-    assert!(config.admin.listen.ip().is_loopback() && !config.admin.allow_remote);
+    assert!(config.admin.listen.ip().is_loopback());
 }

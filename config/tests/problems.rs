@@ -56,7 +56,7 @@ fn a_value_of_another_type_is_refused() {
     let problems = problems_of(&format!("[proxy]\npublic_hosts = [1, \"h\", 2]\n{ROUTE}"));
     let places: Vec<_> = problems.iter().map(place).collect();
     assert_eq!(places, [("value-type", 2, 17), ("value-type", 2, 25)]);
-    expect("[admin]\nallow_remote = \"yes\"", "value-type", 2, 16);
+    expect("[store]\nmigrate = \"yes\"", "value-type", 2, 11);
     expect("[store]\nurl = 1.5", "value-type", 2, 7);
     expect("proxy = 3", "value-type", 1, 9);
     expect("[proxy]\ntls = true", "value-type", 2, 7);
@@ -115,14 +115,68 @@ fn proxy_and_admin_do_not_share_an_address() {
 }
 
 #[test]
-fn admin_leaves_the_machine_only_when_told_to() {
-    expect("[admin]\nlisten = \"0.0.0.0:7301\"", "admin-remote", 2, 10);
-    expect("[admin]\nlisten = \"[::ffff:10.0.0.1]:7301\"", "admin-remote", 2, 10);
-    for allowed in ["\"[::1]:7301\"", "\"[::ffff:127.0.0.1]:7301\"", "\"10.0.0.1:7301\"\nallow_remote = true"]
-    {
+fn admin_leaves_the_machine_only_if_it_asks_who_is_there() {
+    let problem = expect("[admin]\nlisten = \"0.0.0.0:7301\"", "admin-open", 2, 10);
+    assert!(help(&problem).contains("set `token = { file = \"path\" }`"), "{}", help(&problem));
+    expect("[admin]\nlisten = \"[::ffff:10.0.0.1]:7301\"", "admin-open", 2, 10);
+    // TLS by itself keeps nobody out.
+    let tls = "[admin.tls]\ncert_file = \"c\"\nkey_file = \"k\"\n";
+    expect(&format!("[admin]\nlisten = \"10.0.0.1:7301\"\n{tls}"), "admin-open", 2, 10);
+    for allowed in [
+        "\"[::1]:7301\"".to_owned(),
+        "\"[::ffff:127.0.0.1]:7301\"".to_owned(),
+        "\"10.0.0.1:7301\"\ntoken = { env = \"T\" }".to_owned(),
+        format!("\"10.0.0.1:7301\"\n{tls}client_ca_file = \"ca\""),
+    ] {
         let text = format!("[admin]\nlisten = {allowed}\n{ROUTE}");
-        assert!(load(&Source { text: &text, ..Source::default() }).is_ok(), "{allowed}");
+        let environment = [("T".to_owned(), "0123456789abcdef01234567".to_owned())];
+        let source = Source { text: &text, environment: &environment, ..Source::default() };
+        assert!(load(&source).is_ok(), "{allowed}");
     }
+}
+
+#[test]
+fn what_has_become_of_allow_remote_is_told() {
+    let problem = expect("[admin]\nallow_remote = true", "key-retired", 2, 1);
+    assert_eq!(problem.message, "`admin.allow_remote` is no longer there");
+    assert!(help(&problem).contains("set `token = { file = \"path\" }`"), "{}", help(&problem));
+    let environment = [("MCPMETER_ADMIN__ALLOW_REMOTE".to_owned(), "true".to_owned())];
+    let problems = load(&Source { text: ROUTE, environment: &environment, ..Source::default() });
+    let codes: Vec<_> = problems.expect_err("retired").iter().map(|problem| problem.code).collect();
+    assert_eq!(codes, ["key-retired"]);
+}
+
+#[test]
+fn a_token_is_long_printable_and_not_in_the_file() {
+    expect("[admin]\ntoken = \"0123456789abcdef01234567\"", "secret-reference", 2, 9);
+    for (token, label) in
+        [("0123456789abcdef0123456", "too short"), ("0123456789 abcdef 01234567", "not a token")]
+    {
+        let environment = [("MCPMETER_ADMIN__TOKEN".to_owned(), token.to_owned())];
+        let problems = load(&Source { text: ROUTE, environment: &environment, ..Source::default() });
+        let problems: Vec<_> = problems.expect_err(token).iter().cloned().collect();
+        assert_eq!((problems.len(), problems[0].label.as_str()), (1, label));
+        assert!(help(&problems[0]).contains("openssl rand"), "{problems:?}");
+    }
+}
+
+#[test]
+fn a_key_about_clients_certificates_needs_an_authority() {
+    for section in ["proxy", "admin"] {
+        let text =
+            format!("[{section}.tls]\ncert_file = \"c\"\nkey_file = \"k\"\nclient_auth = \"optional\"");
+        let problem = expect(&text, "key-unused", 4, 15);
+        assert_eq!(
+            problem.message,
+            format!("`{section}.tls.client_auth` does nothing without `client_ca_file`")
+        );
+    }
+    expect(
+        "[proxy.tls]\ncert_file = \"c\"\nkey_file = \"k\"\nclient_ca_file = \"ca\"\nclient_auth = true",
+        "value-type",
+        5,
+        15,
+    );
 }
 
 #[test]
@@ -263,6 +317,15 @@ fn a_route_has_exactly_one_upstream() {
 fn extra_roots_without_tls_are_refused() {
     let text = "[[route]]\nname = \"b\"\nupstream = \"http://h\"\nca_file = \"x\"";
     expect(text, "ca-file-unused", 4, 11);
+    let route = "[[route]]\nname = \"b\"\nupstream = \"https://h\"\n";
+    for (one, other) in [("cert", "key"), ("key", "cert")] {
+        let problem = expect(&format!("{route}client_{one}_file = \"x\""), "key-missing", 1, 1);
+        assert_eq!(problem.message, format!("`route.client_{other}_file` is missing"));
+    }
+    let both = route.replace("https", "http") + "client_cert_file = \"x\"\nclient_key_file = \"y\"\n";
+    let problems = problems_of(&format!("{both}{ROUTE}"));
+    let places: Vec<_> = problems.iter().map(place).collect();
+    assert_eq!(places, [("client-certificate-unused", 4, 20), ("client-certificate-unused", 5, 19)]);
 }
 
 #[test]

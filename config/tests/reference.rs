@@ -1,8 +1,9 @@
 //! The two shipped files do what they say.
 
 use mcpmeter_config::{
-    Admin, Algorithm, Command, Config, Effect, HttpUpstream, Identity, Jwks, Log, MINIMAL, Per, Period,
-    Policy, Privacy, ProcessHint, Proxy, REFERENCE, Route, Source, Store, StoreUrl, Upstream, load,
+    Admin, Algorithm, ClientAuth, Command, Config, Effect, HttpUpstream, Identity, Jwks, Log, MINIMAL, Per,
+    Period, Policy, Privacy, ProcessHint, Proxy, REFERENCE, Route, Secret, Source, Store, StoreUrl, Tls,
+    Upstream, load,
 };
 
 fn parse(text: &str) -> Config {
@@ -42,12 +43,21 @@ fn the_keys_without_a_default_work_when_the_hash_is_removed() {
     let uncomment =
         |line: &'static str| line.strip_prefix('#').filter(|rest| !is_prose(rest)).unwrap_or(line);
     let lines: Vec<&str> = REFERENCE.lines().map(uncomment).collect();
-    let environment = [("CRM_AUTHORIZATION".to_owned(), "Basic YTpi".to_owned())];
-    let text = lines.join("\n");
+    let (text, token) = (lines.join("\n"), "a-token-of-the-reference");
+    let environment = [
+        ("ADMIN_TOKEN".to_owned(), token.to_owned()),
+        ("CRM_AUTHORIZATION".to_owned(), "Basic YTpi".to_owned()),
+    ];
     let source = Source { text: &text, environment: &environment, ..Source::default() };
     let config = load(&source).unwrap_or_else(|problems| panic!("{problems}"));
-    let tls = config.proxy.tls.clone().expect("TLS is set");
-    assert_eq!((tls.cert_file, tls.key_file), ("cert.pem".into(), "key.pem".into()));
+    let tls = Tls {
+        cert_file: "cert.pem".into(),
+        key_file: "key.pem".into(),
+        client_ca_file: Some("client-ca.pem".into()),
+        client_auth: ClientAuth::Required,
+    };
+    assert_eq!((&config.proxy.tls, &config.admin.tls), (&Some(tls.clone()), &Some(tls)));
+    assert_eq!(config.admin.token.as_ref().map(Secret::expose), Some(token));
     let [rule] = config.policy.rules.as_slice() else { panic!("one rule") };
     assert_eq!((rule.effect, rule.network.as_ref().map(Vec::len)), (Effect::Deny, Some(2)));
     let [limit] = config.limits.as_slice() else { panic!("one limit") };
@@ -75,6 +85,8 @@ fn the_keys_without_a_default_work_when_the_hash_is_removed() {
     assert_eq!(*command, Command { env, cwd, max_memory_mib, ..default });
     assert_eq!(crm.host.as_deref(), Some("crm.mcp.example.com"));
     assert_eq!(crm.ca_file.as_deref(), Some("internal-ca.pem".as_ref()));
+    assert_eq!(crm.client_cert_file.as_deref(), Some("client.pem".as_ref()));
+    assert_eq!(crm.client_key_file.as_deref(), Some("client-key.pem".as_ref()));
     assert_eq!(crm.upstream.to_string(), "https://crm.internal:8443");
     check_identities(&config);
 }

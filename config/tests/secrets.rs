@@ -82,6 +82,13 @@ fn no_problem_shows_a_secret() {
         "[store]\nPassword = [\"geheim\"]",
         "store = { url = \"u:geheim@h\" }",
         "[admin]\napi-key = 'geheim'",
+        "[admin]\ntoken = \"geheim\"",
+        "[admin]\ntoken = \"geheim-geheim-geheim-geheim\"",
+        "[admin]\ntoken = [\"geheim\"]",
+        "[admin]\ntoken = { value = \"geheim\" }",
+        "[admin]\ntoken = { env = \"geheim-geheim/geheim+geheim=\" }",
+        "[admin.token]\nvalue = \"geheim\"\nenv = [\"geheim\"]",
+        "[admin]\ntokn = \"geheim\"",
         "[[route]]\nname = \"b\"\nupstream = \"http://u:geheim@h\"",
         "[[route]]\nname = \"b\"\nupstream = \"https://u:ge@heim:geheim@h/\"",
     ];
@@ -94,7 +101,13 @@ fn no_problem_shows_a_secret() {
 
 #[test]
 fn no_problem_shows_the_value_of_a_variable_that_may_be_a_secret() {
-    for name in ["MCPMETER_STORE__URL", "MCPMETER_STORE__PASSWORD", "MCPMETER_STORE__ULR"] {
+    for name in [
+        "MCPMETER_STORE__URL",
+        "MCPMETER_STORE__PASSWORD",
+        "MCPMETER_STORE__ULR",
+        "MCPMETER_ADMIN__TOKEN",
+        "MCPMETER_ADMIN__TOKN",
+    ] {
         let environment = [(name.to_owned(), "u:geheim@h".to_owned())];
         let problems = load(&Source { text: ROUTE, environment: &environment, ..Source::default() });
         assert_hidden(&problems.expect_err(name));

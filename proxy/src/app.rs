@@ -2,7 +2,7 @@
 //! starts the parts and stops them again in an order that loses nothing.
 
 use crate::{
-    admin::Admin,
+    admin::{Access, Admin, Entrance},
     admission::Admission,
     clock::Clock,
     key_ring::{BadStore, key_store},
@@ -19,7 +19,7 @@ use crate::{
     running::Running,
     signal::Signals,
     tasks::Tasks,
-    tls::Certificate,
+    tls::{self, BadFiles, Certificate, TlsError},
     worker,
     workers::Workers,
 };
@@ -55,7 +55,13 @@ pub(crate) enum StartError {
     /// The keys of callers cannot be asked for.
     #[error("cannot use store.url")]
     Keys(#[from] BadStore),
-    /// A certificate, a key or a thread.
+    /// Certificates or keys.
+    #[error(transparent)]
+    Files(#[from] BadFiles),
+    /// The same, if they have changed since they were examined.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A route or a thread.
     #[error("cannot start")]
     Io(#[from] io::Error),
 }
@@ -75,6 +81,7 @@ pub(crate) struct App {
     activity: Arc<OnceLock<Vec<Arc<Activity>>>>,
     routes: Arc<ArcSwap<Routes>>,
     certificate: Option<Certificate>,
+    entrance: Entrance,
     proxy_listeners: Vec<TcpListener>,
     admin_listener: TcpListener,
 }
@@ -82,14 +89,20 @@ pub(crate) struct App {
 impl App {
     /// Binds the sockets and opens the store.
     pub(crate) fn build(config: Config, origin: ConfigOrigin) -> Result<Self, StartError> {
+        tls::examine(&config)?;
         let servers = Servers::default();
         let routes = Routes::build(&config, &Routes::default(), &servers)?;
-        let certificate = config.proxy.tls.as_ref().map(Certificate::load).transpose()?;
+        let serve = |section, files: &Option<mcpmeter_config::Tls>| {
+            files.as_ref().map(|files| servers.certificates.serve(section, files)).transpose()
+        };
+        let certificate = serve("proxy.tls", &config.proxy.tls)?;
+        let admin_certificate = serve("admin.tls", &config.admin.tls)?;
         let proxy_listeners =
             listener::bind(config.proxy.listen, worker::count(&config.proxy), "proxy.listen")?;
         let admin_listener = listener::bind(config.admin.listen, 1, "admin.listen")?.remove(0);
         let live = Live::new();
         let mut registry = Registry::with_prefix("mcpmeter");
+        let access = Arc::new(Access::new(&config.admin, admin_listener.local_addr()?, &mut registry));
         let mut metrics = CallMetrics::register(&mut registry);
         let refusals = Arc::<Refusals>::default();
         refusals.register(&mut registry);
@@ -112,6 +125,7 @@ impl App {
             registry,
             refusals,
             certificate,
+            entrance: Entrance { access, certificate: admin_certificate },
             proxy_listeners,
             admin_listener,
         })
@@ -161,6 +175,7 @@ impl App {
             clock: self.clock,
             stopping: self.stopping,
             certificate: self.certificate,
+            entrance: self.entrance.clone(),
             client_ip,
             servers: self.servers,
             refusals: self.refusals,
@@ -180,13 +195,14 @@ impl App {
             Arc::clone(&lag),
             workers.activity.clone(),
             Arc::clone(&running.routes),
+            running.servers.certificates.clone(),
         );
         let admin = Arc::new(Admin {
             exposition,
             journal: running.journal.clone(),
             live: self.live,
             stopping: running.stopping.clone(),
-            allow_remote: self.config.admin.allow_remote,
+            entrance: self.entrance,
         });
         control.spawn(admin.serve(self.admin_listener, control.clone()));
         let shipping = Stopping::default();
@@ -208,7 +224,6 @@ impl App {
         running.servers.programs.stop(signals.next_stop()).await;
         workers.join(&running).await;
         running.close_instances();
-        running.record_refusals(true);
         finish_records(writer, &shipping, &control, flush).await;
         log_end(&running.journal);
         Ok(())

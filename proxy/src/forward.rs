@@ -19,6 +19,7 @@ use crate::{
     tasks::Tasks,
     time_limit::{TimeLimits, is_stream},
     timed::Timed,
+    tls::ClientCertificate,
     upstream::{self, Pool, Sent, Upload, UploadEnd},
 };
 use arc_swap::ArcSwap;
@@ -71,6 +72,8 @@ pub(crate) struct Caller {
     pub(crate) peer: IpAddr,
     /// The same, already minimised.
     pub(crate) client_ip: Option<Text>,
+    /// The one the client has shown in the handshake, verified by `proxy.tls.client_ca_file`.
+    pub(crate) client_certificate: Option<Arc<ClientCertificate>>,
     pub(crate) watch: Arc<HeadWatch>,
 }
 

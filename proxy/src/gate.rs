@@ -11,13 +11,17 @@ use std::net::IpAddr;
 
 /// The host that a request names, without its port and in lower case only if it was.
 pub(crate) fn host_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    authority_of(uri, headers).map(strip_port)
+}
+
+/// The same with its port.
+pub(crate) fn authority_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     // HTTP/2 and absolute-form requests carry the host in their target, which wins (RFC 9112, 3.2.2).
-    let authority = match uri.authority() {
-        Some(authority) => authority.as_str(),
+    match uri.authority() {
+        Some(authority) => Some(authority.as_str()),
         // What is there but cannot be read is nobody's name.
-        None => headers.get(header::HOST)?.to_str().unwrap_or_default(),
-    };
-    Some(strip_port(authority))
+        None => Some(headers.get(header::HOST)?.to_str().unwrap_or_default()),
+    }
 }
 
 /// The name alone; empty, and so nobody's, if the authority is none.

@@ -1,12 +1,14 @@
 //! What Prometheus is told. Counting happens on the journal's writer thread, once per record, so that the
 //! request path pays nothing for it; everything else is read when it is asked for.
 
+mod certificates;
 mod servers;
 
 use crate::{
     lag::Lag,
     lifecycle::{Activity, Kind},
     router::Routes,
+    tls::Certificates,
 };
 use arc_swap::ArcSwap;
 use mcpmeter_journal::{Accounts, Journal, LossReason};
@@ -124,6 +126,7 @@ pub(crate) struct Exposition {
     lag: Arc<Lag>,
     activity: Vec<Arc<Activity>>,
     routes: Arc<ArcSwap<Routes>>,
+    certificates: Certificates,
 }
 
 impl Exposition {
@@ -133,11 +136,12 @@ impl Exposition {
         lag: Arc<Lag>,
         activity: Vec<Arc<Activity>>,
         routes: Arc<ArcSwap<Routes>>,
+        certificates: Certificates,
     ) -> Self {
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("build_info", "The running program", build);
-        Self { registry, journal, lag, activity, routes }
+        Self { registry, journal, lag, activity, routes, certificates }
     }
 
     /// The metrics in the OpenMetrics text format.
@@ -184,6 +188,7 @@ impl Exposition {
         show_count(&mut registry, "log_set_aside_files", "Damaged files that were put aside", set_aside);
         let help = "Samples of processes that will never be stored";
         show_count(&mut registry, "lost_process_samples", help, self.journal.lost_samples());
+        certificates::show(&mut registry, &self.certificates);
         let routes = self.routes.load();
         servers::show_traffic(&mut registry, &routes);
         servers::show_processes(&mut registry, &routes);

@@ -1,10 +1,14 @@
 //! A changed configuration, taken over while traffic goes on: on SIGHUP, or when the file has changed. It is
 //! checked first; an invalid one changes nothing and says why.
 
-use crate::{admission::Admission, clock::Clock, route::Servers, router::Routes, tls::Certificate};
+use crate::{
+    admin::Entrance, admission::Admission, clock::Clock, route::Servers, router::Routes, tls::Certificate,
+};
 use arc_swap::ArcSwap;
 use mcpmeter_config::{ClientIp, Config, Flag, Source};
+use mcpmeter_journal::chain;
 use std::{
+    os::unix::fs::MetadataExt,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -48,31 +52,38 @@ pub(crate) struct Reloader {
     pub(crate) routes: Arc<ArcSwap<Routes>>,
     pub(crate) client_ip: Arc<ArcSwap<ClientIp>>,
     pub(crate) certificate: Option<Certificate>,
+    pub(crate) entrance: Entrance,
     pub(crate) servers: Servers,
     pub(crate) admission: Arc<ArcSwap<Admission>>,
     pub(crate) clock: Clock,
     pub(crate) seen: Option<Stamp>,
 }
 
-/// What tells one state of a file from another.
+/// What tells one state of a file from another. Follows links, as Kubernetes and certbot exchange them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     modified: Option<SystemTime>,
     len: u64,
+    inode: u64,
+    /// When it was last changed in any way, rights included; nobody can set it.
+    changed: (i64, i64),
 }
 
 /// The file's state now; absent while it cannot be read.
 pub(crate) fn stamp(file: &std::path::Path) -> Option<Stamp> {
     let metadata = std::fs::metadata(file).ok()?;
-    Some(Stamp { modified: metadata.modified().ok(), len: metadata.len() })
+    let changed = (metadata.ctime(), metadata.ctime_nsec());
+    Some(Stamp { modified: metadata.modified().ok(), len: metadata.len(), inode: metadata.ino(), changed })
 }
 
 impl Reloader {
-    /// Takes the file over if it has changed since it was last looked at.
+    /// Takes the file over if it has changed since it was last looked at, and certificates that have.
     pub(crate) fn reload_if_changed(&mut self) {
         let now = stamp(&self.origin.file);
         if now.is_some() && now != self.seen {
             self.reload();
+        } else {
+            self.servers.certificates.renew_changed();
         }
     }
 
@@ -89,9 +100,12 @@ impl Reloader {
         };
         let routes = match Routes::build(&config, &self.routes.load(), &self.servers) {
             Ok(routes) => routes,
-            Err(problem) => return error!(%problem, "the configuration was not changed"),
+            Err(problem) => {
+                return error!(problem = chain(&problem), "the configuration was not changed");
+            }
         };
-        self.reload_certificate(&config);
+        self.renew_certificates(&config);
+        self.entrance.access.exchange_token(config.admin.token.as_ref());
         let changes = mcpmeter_config::changes(&self.current, &config);
         self.routes.store(Arc::new(routes));
         let admission = Admission::build(&config, Some(&self.admission.load()), self.clock);
@@ -104,11 +118,17 @@ impl Reloader {
         self.current = config;
     }
 
-    fn reload_certificate(&self, config: &Config) {
-        if let (Some(certificate), Some(files)) = (&self.certificate, &config.proxy.tls)
-            && let Err(problem) = certificate.reload(files)
-        {
-            error!(%problem, "the old certificate stays in force");
+    /// Files under other names, and files that have changed, whether or not they have come to rest.
+    fn renew_certificates(&self, config: &Config) {
+        let ports = [
+            (&self.certificate, "proxy.tls", &config.proxy.tls),
+            (&self.entrance.certificate, "admin.tls", &config.admin.tls),
+        ];
+        for (certificate, section, files) in ports {
+            if let (Some(certificate), Some(files)) = (certificate, files) {
+                certificate.use_files(section, files);
+            }
         }
+        self.servers.certificates.renew_all();
     }
 }

@@ -1,4 +1,4 @@
-//! How many client connections there are at a time (`proxy.max_connections`), over all workers. Who finds no room waits in
+//! How many client connections there are at a time (`proxy.max_connections`), over all workers, or at the admin port. Who finds no room waits in
 //! front of the door, as it would if we were slow; nobody is turned away, and nobody inside is sent out.
 
 use std::{
@@ -15,6 +15,8 @@ const REMIND: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub(crate) struct Room {
     seats: Option<Arc<Semaphore>>,
+    /// What says how many there are.
+    limit: &'static str,
     told_at: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -23,10 +25,10 @@ pub(crate) struct Room {
 pub(crate) struct Seat(#[expect(dead_code, reason = "held for its drop")] Option<OwnedSemaphorePermit>);
 
 impl Room {
-    /// Room for this many; zero is any number.
-    pub(crate) fn of(connections: usize) -> Self {
+    /// Room for this many, as `limit` says; zero is any number.
+    pub(crate) fn of(connections: usize, limit: &'static str) -> Self {
         let seats = (connections > 0).then(|| Arc::new(Semaphore::new(connections)));
-        Self { seats, told_at: Arc::default() }
+        Self { seats, limit, told_at: Arc::default() }
     }
 
     /// Waits until there is room.
@@ -44,7 +46,7 @@ impl Room {
         let mut told_at = self.told_at.lock().unwrap_or_else(PoisonError::into_inner);
         if told_at.is_none_or(|at| at.elapsed() > REMIND) {
             *told_at = Some(Instant::now());
-            warn!("proxy.max_connections is reached; new connections wait");
+            warn!("{limit} is reached; new connections wait", limit = self.limit);
         }
     }
 }

@@ -9,7 +9,8 @@ use crate::{
     process_meter::{Meter, Meters},
     stdio,
     tap::Tap,
-    upstream::{Connector, HeadLimits, client_tls},
+    tls::{BadCertificates, Certificates, UpstreamFiles, name_route},
+    upstream::{Connector, HeadLimits},
 };
 use http::HeaderValue;
 use mcpmeter_config as config;
@@ -52,6 +53,8 @@ pub(crate) struct Servers {
     pub(crate) meters: Meters,
     /// Who may call them, where that is told by keys.
     pub(crate) keys: Arc<KeyRing>,
+    /// What they are shown, and what our own ports show.
+    pub(crate) certificates: Certificates,
 }
 
 impl Servers {
@@ -75,10 +78,16 @@ pub(crate) enum Target<'a> {
 }
 
 impl Server {
-    fn http(wanted: &config::Route, url: &config::HttpUpstream, heads: HeadLimits) -> io::Result<Self> {
+    fn http(
+        wanted: &config::Route,
+        url: &config::HttpUpstream,
+        heads: HeadLimits,
+        certificates: &Certificates,
+    ) -> io::Result<Self> {
+        let refuse = |error| io::Error::other(BadCertificates::new(name_route(&wanted.name), error));
         let tls = match url.scheme {
             config::Scheme::Http => None,
-            config::Scheme::Https => Some(client_tls(wanted.ca_file.as_deref())?),
+            config::Scheme::Https => Some(certificates.reach(&UpstreamFiles::of(wanted)).map_err(refuse)?),
         };
         let timeout = Duration::from_millis(wanted.connect_timeout_ms);
         let host = HeaderValue::from_str(&url.authority).map_err(io::Error::other)?;
@@ -131,7 +140,7 @@ impl Route {
         let meter = kept.map(|known| Arc::clone(&known.meter));
         let meter = meter.unwrap_or_else(|| Arc::new(servers.meter_of(wanted)));
         let server = match &wanted.upstream {
-            config::Upstream::Http(url) => Server::http(wanted, url, heads)?,
+            config::Upstream::Http(url) => Server::http(wanted, url, heads, &servers.certificates)?,
             config::Upstream::Stdio(command) => {
                 Server::Stdio(stdio::Server::new(&wanted.name, command, &servers.programs, &meter))
             }

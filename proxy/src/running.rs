@@ -1,6 +1,7 @@
 //! What goes on beside the traffic while the proxy runs: time limits of calls, changes of the configuration.
 
 use crate::{
+    admin::Entrance,
     admission::{self, Admission},
     clock::Clock,
     key_ring::KeyRing,
@@ -34,6 +35,7 @@ pub(crate) struct Running {
     pub(crate) clock: Clock,
     pub(crate) stopping: Stopping,
     pub(crate) certificate: Option<Certificate>,
+    pub(crate) entrance: Entrance,
     pub(crate) client_ip: Arc<ArcSwap<ClientIp>>,
     /// What all servers have in common.
     pub(crate) servers: Servers,
@@ -55,6 +57,7 @@ impl Running {
             admission: Arc::clone(&self.admission),
             clock: self.clock,
             certificate: self.certificate.clone(),
+            entrance: self.entrance.clone(),
         }
     }
 
@@ -121,7 +124,7 @@ impl Running {
     }
 
     /// Of refusals that flood, the number.
-    pub(crate) fn record_refusals(&self, is_last: bool) {
+    fn record_refusals(&self, is_last: bool) {
         let counted = self.refusals.take_counted(self.clock.tick(), self.clock.timestamp(), is_last);
         counted.into_iter().for_each(|record| self.journal.accept(Box::new(record)));
     }
@@ -129,6 +132,7 @@ impl Running {
     /// What still waits between exchanges will not be answered any more.
     pub(crate) fn close_instances(&self) {
         self.accept_from_all(Instance::close);
+        self.record_refusals(true);
     }
 
     fn accept_from_all(&self, take: impl Fn(&Instance, Tick) -> Vec<Box<CallRecord>>) {

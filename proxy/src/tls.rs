@@ -1,59 +1,147 @@
-//! TLS for clients (`[proxy.tls]`). The files are read again at every reload, so that a renewed certificate
-//! needs no restart.
+//! TLS on all sides: what clients of the proxy and of the admin port are shown, and what upstreams are. All of it comes
+//! from files, which are read again when they change and at every reload; what cannot be used leaves in force what was.
+//! Never shows what is in a key's file.
 
-use arc_swap::ArcSwap;
-use mcpmeter_config::Tls;
-use rustls::ServerConfig;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use std::{io, path::Path, sync::Arc, time::Duration};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+mod certificate;
+mod peer;
+mod pem;
+mod pinned;
+mod renewal;
+mod upstream;
 
-/// The certificate in force.
-#[derive(Clone)]
-pub(crate) struct Certificate {
-    config: Arc<ArcSwap<ServerConfig>>,
+pub(crate) use certificate::Certificate;
+pub(crate) use peer::ClientCertificate;
+pub(crate) use pem::TlsError;
+pub(crate) use pinned::{Pinned, pinned};
+pub(crate) use renewal::State;
+pub(crate) use upstream::{UpstreamFiles, UpstreamTls};
+
+use certificate::ServerFiles;
+use mcpmeter_config::{Config, Route, Scheme, Tls};
+use renewal::{Renew, Source};
+use rustls::crypto::CryptoProvider;
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+/// Everything in this process that comes from certificates' files. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Certificates {
+    held: Arc<Mutex<Held>>,
 }
 
-impl Certificate {
-    /// Reads certificate and key.
-    pub(crate) fn load(files: &Tls) -> io::Result<Self> {
-        Ok(Self { config: Arc::new(ArcSwap::from(read(files)?)) })
+#[derive(Default)]
+struct Held {
+    own: Vec<Arc<dyn Renew>>,
+    /// Shared by all routes that name the same files; gone with the last of them.
+    upstreams: HashMap<UpstreamFiles, Weak<UpstreamTls>>,
+}
+
+impl Certificates {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads them again; the old ones stay in force if that fails.
-    pub(crate) fn reload(&self, files: &Tls) -> io::Result<()> {
-        self.config.store(read(files)?);
-        Ok(())
+    /// What a port of ours shows. `section` is the table that names the files.
+    pub(crate) fn serve(&self, section: &'static str, files: &Tls) -> Result<Certificate, TlsError> {
+        let certificate = Certificate::load(section, files)?;
+        self.held().own.push(certificate.renewable());
+        Ok(certificate)
     }
 
-    /// The handshake with one client, which is let go if it takes longer than `patience`; zero is for ever.
-    pub(crate) async fn accept<S>(&self, stream: S, patience: Duration) -> io::Result<TlsStream<S>>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let acceptor = TlsAcceptor::from(self.config.load_full());
-        if patience.is_zero() {
-            return acceptor.accept(stream).await;
+    /// How connections to upstreams with these files are made.
+    pub(crate) fn reach(&self, files: &UpstreamFiles) -> Result<Arc<UpstreamTls>, TlsError> {
+        let mut held = self.held();
+        if let Some(known) = held.upstreams.get(files).and_then(Weak::upgrade) {
+            return Ok(known);
         }
-        tokio::time::timeout(patience, acceptor.accept(stream)).await?
+        let made = Arc::new(UpstreamTls::load(files.clone())?);
+        held.upstreams.retain(|_, known| known.strong_count() > 0);
+        held.upstreams.insert(files.clone(), Arc::downgrade(&made));
+        Ok(made)
+    }
+
+    fn all(&self) -> Vec<Arc<dyn Renew>> {
+        let held = self.held();
+        let upstreams = held.upstreams.values().filter_map(Weak::upgrade).map(|tls| tls as Arc<dyn Renew>);
+        held.own.iter().map(Arc::clone).chain(upstreams).collect()
+    }
+
+    /// Takes over what has changed and come to rest. To be called about once a second.
+    pub(crate) fn renew_changed(&self) {
+        self.all().iter().for_each(|one| one.renew_if_changed());
+    }
+
+    /// Takes over what has changed, at rest or not.
+    pub(crate) fn renew_all(&self) {
+        self.all().iter().for_each(|one| one.renew());
+    }
+
+    /// How everything is, for the metrics.
+    pub(crate) fn states(&self) -> Vec<State> {
+        self.all().iter().filter_map(|one| one.state()).collect()
     }
 }
 
-fn read(files: &Tls) -> io::Result<Arc<ServerConfig>> {
-    let problem = |path: &Path, error: &dyn std::fmt::Display| {
-        io::Error::other(format!("cannot use {path}: {error}", path = path.display()))
-    };
-    let certificates = CertificateDer::pem_file_iter(&files.cert_file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| problem(&files.cert_file, &error))?;
-    let key =
-        PrivateKeyDer::from_pem_file(&files.key_file).map_err(|error| problem(&files.key_file, &error))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider);
-    let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
-    let config = builder.with_no_client_auth().with_single_cert(certificates, key);
-    let mut config = config.map_err(|error| problem(&files.cert_file, &error))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+/// A table of the configuration whose files cannot be used, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the certificates of {section}")]
+pub(crate) struct BadCertificates {
+    section: String,
+    source: TlsError,
+}
+
+impl BadCertificates {
+    pub(crate) const fn new(section: String, source: TlsError) -> Self {
+        Self { section, source }
+    }
+}
+
+/// All that is wrong with the files that a configuration names, a line each. Never empty.
+#[derive(Debug, thiserror::Error)]
+pub(crate) struct BadFiles(Vec<BadCertificates>);
+
+impl BadFiles {
+    /// One line for each table.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|bad| mcpmeter_journal::chain(bad))
+    }
+}
+
+impl fmt::Display for BadFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.lines().collect::<Vec<_>>().join("\nerror: "))
+    }
+}
+
+/// Reads every file of certificates that a configuration names, and keeps nothing.
+pub(crate) fn examine(config: &Config) -> Result<(), BadFiles> {
+    let own = [("proxy.tls", &config.proxy.tls), ("admin.tls", &config.admin.tls)];
+    let own = own.into_iter().filter_map(|(section, files)| {
+        let files = ServerFiles::new(section, files.clone()?);
+        Some((section.to_owned(), files.examine()))
+    });
+    let routes = config.routes.iter().filter(|route| speaks_tls(route));
+    let routes = routes.map(|route| (name_route(&route.name), UpstreamFiles::of(route).examine()));
+    let bad: Vec<_> = own
+        .chain(routes)
+        .filter_map(|(section, examined)| Some(BadCertificates::new(section, examined.err()?)))
+        .collect();
+    if bad.is_empty() { Ok(()) } else { Err(BadFiles(bad)) }
+}
+
+/// As problems name a route.
+pub(crate) fn name_route(name: &str) -> String {
+    format!("route `{name}`")
+}
+
+fn speaks_tls(route: &Route) -> bool {
+    route.upstream.as_http().is_some_and(|url| url.scheme == Scheme::Https)
+}
+
+/// The cryptography of all sides: rustls with ring, whose defaults are TLS 1.2 and 1.3 and no weak suite.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
 }

@@ -9,7 +9,7 @@ mod pool;
 mod socket;
 mod upload;
 
-pub(crate) use connect::{Connector, HeadLimits, client_tls, set_options};
+pub(crate) use connect::{Connector, HeadLimits, set_options};
 pub(crate) use failure::{UPLOAD_BROKEN, failure_mid_body, late, no_room, upload_broken};
 pub(crate) use pool::{Lease, Pool};
 pub(crate) use upload::{Gathered, Upload, UploadEnd};
@@ -57,15 +57,17 @@ pub(crate) async fn send(
     request: Request<Upload>,
 ) -> Sent<Answer> {
     let mut request = request;
-    if let Some(link) = pool.take(connector.id()) {
-        match send_on(link, connector, pool, request).await {
+    // Once: a connection is given back as one of the kind it was made as.
+    let kind = connector.id();
+    if let Some(link) = pool.take(kind) {
+        match send_on(link, kind, pool, request).await {
             Sent::Unsent(_, unsent) => request = *unsent,
             sent => return sent,
         }
     }
     // Rare, and large: boxed, so that the other requests need not carry the room for it.
     match Box::pin(connect(connector, tasks, request.body_mut())).await {
-        Ok(link) => send_on(link, connector, pool, request).await,
+        Ok(link) => send_on(link, kind, pool, request).await,
         Err(failure) => Sent::Unsent(failure, Box::new(request)),
     }
 }
@@ -79,12 +81,7 @@ async fn connect(connector: &Connector, tasks: &Tasks, body: &mut Upload) -> Res
     }
 }
 
-async fn send_on(
-    mut link: Link,
-    connector: &Connector,
-    pool: &Pool,
-    request: Request<Upload>,
-) -> Sent<Answer> {
+async fn send_on(mut link: Link, kind: u64, pool: &Pool, request: Request<Upload>) -> Sent<Answer> {
     match link.sender.try_send_request(request).await {
         // Nobody asked for another protocol, because `Upgrade` ends here; what follows would not be HTTP.
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -93,7 +90,7 @@ async fn send_on(
         Ok(response) if headers::has_unknown_coding(response.headers()) => {
             Sent::Broken(failure::invalid("the transfer coding was not asked for"))
         }
-        Ok(response) => Sent::Answered((response, pool.lease(connector.id(), link))),
+        Ok(response) => Sent::Answered((response, pool.lease(kind, link))),
         Err(mut error) => {
             let request = error.take_message();
             let failure = failure::before_head(&error.into_error());

@@ -27,7 +27,7 @@ use tokio::{
     net::{TcpListener as AsyncListener, TcpStream},
     runtime::{Builder, Runtime as TokioRuntime},
 };
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// How long accepting pauses when the process has no file descriptor left.
 const BREATHE: Duration = Duration::from_millis(50);
@@ -149,7 +149,7 @@ impl Connections {
         let client_ip = client_ip::minimise(peer, mode);
         let (carrier, protocols) = (Arc::clone(&self.carrier), Arc::clone(&self.protocols));
         let ongoing = carrier.activity.begin(Kind::Connection);
-        let caller = Caller { peer, client_ip, watch: HeadWatch::new() };
+        let mut caller = Caller { peer, client_ip, client_certificate: None, watch: HeadWatch::new() };
         let patience = self.patience;
         let socket = Socket::new(stream);
         let stream =
@@ -162,10 +162,17 @@ impl Connections {
                 drop((ongoing, seat));
             }),
             Some(certificate) => self.carrier.tasks.spawn(async move {
-                // A failed handshake is the client's affair and is said to it by TLS.
-                if let Ok(stream) = certificate.accept(stream, patience).await {
-                    let ends = (stream, socket);
-                    Box::pin(connection::serve(ends, protocols.any(), carrier, caller, patience)).await;
+                match certificate.accept(stream, patience).await {
+                    Ok((stream, shown)) => {
+                        if let Some(shown) = &shown {
+                            debug!(client.certificate = %shown, "a client has shown its certificate");
+                        }
+                        caller.client_certificate = shown.map(Arc::new);
+                        let ends = (stream, socket);
+                        Box::pin(connection::serve(ends, protocols.any(), carrier, caller, patience)).await;
+                    }
+                    // The client's affair, and said to it by TLS.
+                    Err(error) => debug!(%error, "a TLS handshake has failed"),
                 }
                 drop((ongoing, seat));
             }),

@@ -28,7 +28,7 @@ impl Workers {
         limits: &mcpmeter_config::Proxy,
     ) -> io::Result<Self> {
         let mut workers = Self { threads: Vec::new(), activity: Vec::new() };
-        let room = Room::of(limits.max_connections);
+        let room = Room::of(limits.max_connections, "proxy.max_connections");
         for (number, listener) in listeners.into_iter().enumerate() {
             let activity = Arc::<Activity>::default();
             let carrier = Arc::new(Carrier {

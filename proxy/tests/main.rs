@@ -2,9 +2,11 @@
 
 #![expect(clippy::large_futures, reason = "the future of a test is made once, not per exchange")]
 
+mod admin_access;
 mod attacks;
 mod authorization;
 mod cancelling;
+mod certificate_renewal;
 mod command_line;
 mod concurrency;
 mod doctor;
@@ -22,6 +24,7 @@ mod keys;
 mod legacy_sse;
 mod limits;
 mod memory;
+mod mutual_tls;
 mod odd_messages;
 mod own_answers;
 mod peers_fastmcp;
@@ -34,6 +37,7 @@ mod peers_rmcp;
 mod peers_typescript;
 mod peers_under_load;
 mod permission;
+mod planted_secrets;
 mod probes;
 mod process_meter;
 mod redirects;
@@ -55,6 +59,8 @@ mod undertaker;
 mod watching;
 
 // Both ends of the wire by hand, for the tests of bytes and endings.
+#[path = "support/authority.rs"]
+mod authority;
 #[path = "support/certificates.rs"]
 mod certificates;
 #[path = "support/message.rs"]

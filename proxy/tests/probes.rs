@@ -5,12 +5,10 @@ use crate::{
     message::{Message, SSE_HEAD, call, get_stream, json_answer, post, result},
     raw::{Upstream, Wire},
     serving::Serving,
-    spawned::Spawned,
     support::{Mcpmeter, PATIENCE},
 };
 use serde_json::json;
-use std::{collections::BTreeMap, fs, net::SocketAddr, time::Instant};
-use tempfile::tempdir;
+use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 
 async fn ask(address: SocketAddr, request: &str) -> Message {
     let mut client = Wire::connect(address).await;
@@ -93,19 +91,6 @@ async fn the_admin_port_serves_loopback_names_only() {
     for host in ["localhost:7301", "127.0.0.1", "[::1]"] {
         assert_eq!(ask(proxy.admin, &get_stream(host, "/livez")).await.status(), 200, "{host}");
     }
-}
-
-#[tokio::test]
-async fn the_admin_port_serves_every_name_where_that_is_allowed() {
-    let folder = tempdir().expect("a temporary folder");
-    let config = "[proxy]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\nallow_remote = true\n\
-                  [log]\nformat = \"json\"\n[[route]]\nname = \"a\"\nupstream = \"http://127.0.0.1:1\"\n";
-    fs::write(folder.path().join("mcpmeter.toml"), config).expect("a configuration");
-    let mut proxy = Spawned::start(folder.path(), &["serve"]);
-    let listening: serde_json::Value =
-        serde_json::from_str(&proxy.wait_for_stderr("listening")).expect("a line of the log");
-    let admin = listening["admin.address"].as_str().expect("a text").parse().expect("an address");
-    assert_eq!(ask(admin, &get_stream("meter.example", "/livez")).await.status(), 200);
 }
 
 #[tokio::test]

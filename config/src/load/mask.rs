@@ -8,7 +8,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::store;
+use super::{secret, store};
 
 /// Parts of key names whose values are secret, whether or not we know the key.
 const SECRET_WORDS: [&str; 8] =
@@ -54,10 +54,14 @@ fn ends_with_word(text: &str, word: &str) -> bool {
 fn collect_secret_values(text: &str, table: &DeTable<'_>, path: &str, secrets: &mut Vec<Range<usize>>) {
     for (key, value) in table {
         let key = key.get_ref().as_ref();
-        let is_secret =
-            SECRET_WORDS.iter().any(|word| key.to_ascii_lowercase().replace('-', "_").contains(word));
-        collect_value(text, value, &format!("{path}.{key}"), is_secret, secrets);
+        collect_value(text, value, &format!("{path}.{key}"), sounds_secret(key), secrets);
     }
+}
+
+/// A misspelled key is one of the problems for which its line is shown.
+fn sounds_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase().replace('-', "_");
+    SECRET_WORDS.iter().any(|word| key.contains(word) || strsim::osa_distance(&key, word) <= 2)
 }
 
 fn collect_value(
@@ -68,6 +72,7 @@ fn collect_value(
     secrets: &mut Vec<Range<usize>>,
 ) {
     match value.get_ref() {
+        DeValue::Table(table) if is_secret => collect_unreferenced(text, table, path, secrets),
         DeValue::Table(table) => collect_secret_values(text, table, path, secrets),
         DeValue::Array(array) => {
             array.iter().for_each(|element| collect_value(text, element, path, is_secret, secrets));
@@ -79,6 +84,18 @@ fn collect_value(
         }
         _ if is_secret => secrets.push(inside_quotes(text, value.span())),
         _ => {}
+    }
+}
+
+/// What stands in the place of a reference to a secret and is none.
+fn collect_unreferenced(text: &str, table: &DeTable<'_>, path: &str, secrets: &mut Vec<Range<usize>>) {
+    for (key, value) in table {
+        let is_reference = match (key.get_ref().as_ref(), value.get_ref()) {
+            ("env", DeValue::String(name)) => secret::is_name(name),
+            ("file", DeValue::String(_)) => true,
+            _ => false,
+        };
+        collect_value(text, value, path, !is_reference, secrets);
     }
 }
 

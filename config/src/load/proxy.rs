@@ -1,9 +1,8 @@
-//! `[proxy]` and `[proxy.tls]`.
+//! `[proxy]`.
 
-use super::found::Found;
 use super::section::Section;
-use super::{host, listen};
-use crate::{Proxy, Runtime, Tls};
+use super::{host, listen, tls};
+use crate::{Proxy, Runtime};
 
 /// An hour: a drain that takes longer is a proxy that does not stop.
 const MAX_DRAIN_TIMEOUT_MS: u64 = 3_600_000;
@@ -43,23 +42,8 @@ pub(super) fn read_proxy(root: &mut Section<'_, '_>) -> Proxy {
         max_headers: section.integer("max_headers", default.max_headers, 16..=16_384),
         // hyper refuses a buffer below 8 KiB; each connection may fill its buffer, so 16 MiB is a lot.
         max_header_bytes: section.integer("max_header_bytes", default.max_header_bytes, 8_192..=16_777_216),
-        tls: read_tls(&mut section),
+        tls: tls::read_tls(&mut section),
     };
     section.finish();
     proxy
-}
-
-/// Both files or neither, wherever each is set.
-fn read_tls(proxy: &mut Section<'_, '_>) -> Option<Tls> {
-    let mut section = proxy.section("tls");
-    let cert_file = section.read("cert_file", Found::as_path);
-    let key_file = section.read("key_file", Found::as_path);
-    let wanted = section.is_present() || !cert_file.is_absent() || !key_file.is_absent();
-    for (key, file) in [("cert_file", &cert_file), ("key_file", &key_file)] {
-        if wanted && file.is_absent() {
-            section.report_missing(key);
-        }
-    }
-    section.finish();
-    Some(Tls { cert_file: cert_file.valid()?, key_file: key_file.valid()? })
 }

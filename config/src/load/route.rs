@@ -1,6 +1,7 @@
 //! `[[route]]`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::command;
 use super::found::Found;
@@ -83,11 +84,7 @@ fn read_route(mut section: Section<'_, '_>, defaults: &Defaults<'_>, taken: &mut
     let rewrite_location = section.boolean("rewrite_location", true);
     let choices = [("off", AuthRewrite::Off), ("urls", AuthRewrite::Urls)];
     let auth_rewrite = section.choice("auth_rewrite", AuthRewrite::Off, &choices);
-    let ca_file = section.path("ca_file");
-    let http = upstream.as_ref().and_then(Upstream::as_http);
-    if ca_file.is_some() && http.is_some_and(|upstream| upstream.scheme == Scheme::Http) {
-        report_idle_ca_file(&mut section);
-    }
+    let [ca_file, client_cert_file, client_key_file] = read_tls_files(&mut section, upstream.as_ref());
     let process = process::read_process(&mut section);
     let identity = identity::read_route_identity(&mut section, defaults.identity);
     if let (Some(Upstream::Stdio(_)), true) = (&upstream, identity.upstream_authorization().is_some()) {
@@ -112,6 +109,8 @@ fn read_route(mut section: Section<'_, '_>, defaults: &Defaults<'_>, taken: &mut
         rewrite_location,
         auth_rewrite,
         ca_file,
+        client_cert_file,
+        client_key_file,
         process,
         identity,
     })
@@ -159,13 +158,15 @@ fn read_host(section: &mut Section<'_, '_>, taken: &mut BTreeMap<String, Place>)
 }
 
 /// Keys that say nothing to a server that is a program.
-const OF_HTTP: [&str; 8] = [
+const OF_HTTP: [&str; 10] = [
     "connect_timeout_ms",
     "preserve_host",
     "rewrite_endpoint",
     "rewrite_location",
     "auth_rewrite",
     "ca_file",
+    "client_cert_file",
+    "client_key_file",
     "process",
     "first_byte_timeout_ms",
 ];
@@ -231,12 +232,32 @@ fn decode_upstream(found: &Found<'_>) -> Result<HttpUpstream, Problem> {
     })
 }
 
-fn report_idle_ca_file(section: &mut Section<'_, '_>) {
-    let (place, upstream) = (section.place_of("route.ca_file"), section.place_of("route.upstream"));
+/// Whom to trust, and what to show: `ca_file`, `client_cert_file`, `client_key_file`.
+fn read_tls_files(section: &mut Section<'_, '_>, upstream: Option<&Upstream>) -> [Option<PathBuf>; 3] {
+    const KEYS: [&str; 3] = ["ca_file", "client_cert_file", "client_key_file"];
+    let readings = KEYS.map(|key| section.read(key, Found::as_path));
+    let [_, cert_file, key_file] = &readings;
+    match (cert_file.is_absent(), key_file.is_absent()) {
+        (false, true) => section.report_missing("client_key_file"),
+        (true, false) => section.report_missing("client_cert_file"),
+        _ => {}
+    }
+    let files = readings.map(Reading::valid);
+    let is_plain = upstream.and_then(Upstream::as_http).is_some_and(|url| url.scheme == Scheme::Http);
+    for (key, _) in KEYS.iter().zip(&files).filter(|(_, file)| is_plain && file.is_some()) {
+        report_idle_tls_file(section, key);
+    }
+    files
+}
+
+fn report_idle_tls_file(section: &mut Section<'_, '_>, key: &str) {
+    let (place, upstream) = (section.place_of(&format!("route.{key}")), section.place_of("route.upstream"));
+    let label = if key == "ca_file" { "trusted by nobody" } else { "shown to nobody" };
+    let code = if key == "ca_file" { "ca-file-unused" } else { "client-certificate-unused" };
     section.report(
-        Problem::new("ca-file-unused", "`ca_file` does nothing for an upstream without TLS")
+        Problem::new(code, format!("`{key}` does nothing for an upstream without TLS"))
             .at(place)
-            .label("trusted by nobody")
+            .label(label)
             .related(&upstream, "not https"),
     );
 }

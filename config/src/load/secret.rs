@@ -25,10 +25,18 @@ pub(super) fn read_secret(found: &Found<'_>, table: &DeTable<'_>) -> Result<Stri
 fn read_variable(found: &Found<'_>, name: &str) -> Result<String, Problem> {
     let value = found.source.environment.iter().find(|(candidate, _)| candidate == name);
     match value.map(|(_, value)| value.as_str()) {
+        None if !is_name(name) => Err(unreadable("no environment variable has this name".to_owned())
+            .label("not a name")
+            .help("write the name of the variable, not the secret itself")),
         None => Err(unreadable(format!("the environment variable `{name}` is not set")).label("not set")),
         Some("") => Err(unreadable(format!("the environment variable `{name}` is empty")).label("empty")),
         Some(value) => Ok(value.to_owned()),
     }
+}
+
+/// Whether this looks like the name of a variable (POSIX, 8.1). What does not may be the secret itself.
+pub(super) fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 fn read_file(path: &Path) -> Result<String, Problem> {

@@ -137,6 +137,20 @@ impl<'r, 'a> Section<'r, 'a> {
         reading
     }
 
+    /// A key that there was once: a problem that says what to write now.
+    pub(super) fn refuse_retired(&mut self, key: &'static str, help: &str) {
+        let full_key = self.full_key(key);
+        let overridden = self.reader.take_override(&full_key).map(|(_, place)| place);
+        let in_file = self.has(key).then(|| self.place_in_file(key));
+        if in_file.is_some() {
+            self.known.push(key);
+        }
+        for place in overridden.into_iter().chain(in_file) {
+            let problem = Problem::new("key-retired", format!("`{full_key}` is no longer there")).at(place);
+            self.report(problem.label("without effect").help(help));
+        }
+    }
+
     /// Reads the elements of an array; each one that is wrong is a problem of its own.
     pub(super) fn each<T>(
         &mut self,

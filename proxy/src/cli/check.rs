@@ -1,10 +1,11 @@
 //! `mcpmeter check`: is the configuration right?
 
 use super::{ConfigArgs, Failure};
+use crate::tls;
 use clap::Args;
 
-/// Reads the configuration as `serve` would, and says everything that is wrong with it: exit code 2. Nothing is
-/// started, and nothing is connected to.
+/// Reads the configuration and the certificates it names as `serve` would, and says everything that is wrong with them:
+/// exit code 2. Nothing is started, and nothing is connected to.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     #[command(flatten)]
@@ -17,6 +18,7 @@ pub(crate) struct Check {
 impl Check {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let config = self.config.origin().load().map_err(|problems| Failure::config(&problems, self.json))?;
+        tls::examine(&config).map_err(|bad| Failure::files(&bad, self.json))?;
         let file = self.config.config.display().to_string();
         if self.json {
             let routes: Vec<_> = config.routes.iter().map(|route| &route.name).collect();

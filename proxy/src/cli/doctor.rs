@@ -9,15 +9,16 @@ mod finding;
 mod proxy;
 
 use self::finding::{Finding, Level};
-use super::{ConfigArgs, Failure, block_on};
+use super::{
+    ConfigArgs, Failure,
+    ask_admin::{AdminArgs, Door},
+    block_on,
+};
 use clap::Args;
 use mcpmeter_config::{Config, StoreUrl};
 use mcpmeter_journal::PostgresUrl;
 use mcpmeter_observer::Timestamp;
-use std::{
-    net::SocketAddr,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How far back losses are told.
 const DAYS_BACK: u64 = 7;
@@ -28,9 +29,8 @@ const DAYS_BACK: u64 = 7;
 pub(crate) struct Doctor {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The admin port of the proxy [default: admin.listen of the configuration]
-    #[arg(long, value_name = "IP:PORT")]
-    admin: Option<SocketAddr>,
+    #[command(flatten)]
+    admin: AdminArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -39,8 +39,8 @@ pub(crate) struct Doctor {
 impl Doctor {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let config = self.config.origin().load().map_err(|problems| Failure::config(&problems, self.json))?;
-        let admin = self.admin.unwrap_or(config.admin.listen);
-        let findings = block_on(examine(&config, admin))??;
+        let door = self.admin.door_of(&config)?;
+        let findings = block_on(examine(&config, &door))??;
         self.print(&findings);
         let count = |level| findings.iter().filter(|finding| finding.level == level).count();
         match (count(Level::Unreachable), count(Level::Problem)) {
@@ -62,9 +62,9 @@ impl Doctor {
     }
 }
 
-async fn examine(config: &Config, admin: SocketAddr) -> Result<Vec<Finding>, Failure> {
+async fn examine(config: &Config, door: &Door) -> Result<Vec<Finding>, Failure> {
     let mut findings = Vec::new();
-    let waiting = proxy::examine(admin, &mut findings).await;
+    let waiting = proxy::examine(door, &mut findings).await;
     files::examine(config, waiting, &mut findings);
     if let StoreUrl::Postgres(url) = &config.store.url {
         let url: PostgresUrl =

@@ -1,5 +1,6 @@
 //! How a command fails: what is said on stderr, and with which exit code.
 
+use crate::tls::BadFiles;
 use mcpmeter_config::Problems;
 use mcpmeter_journal::chain;
 use std::{error::Error, io::stderr, process::ExitCode};
@@ -27,6 +28,18 @@ impl Failure {
         let colour = super::wants_colour(&stderr());
         let text = if json { problems.to_json().to_string() } else { problems.render(colour) };
         Self { code: 2, text: text.trim_end().to_owned() }
+    }
+
+    /// What is wrong with the files that the configuration names: exit code 2.
+    pub(crate) fn files(bad: &BadFiles, json: bool) -> Self {
+        if !json {
+            return Self::usage(&bad.to_string());
+        }
+        let detail = |message| serde_json::json!({ "code": "certificate-unusable", "message": message });
+        let details: Vec<_> = bad.lines().map(detail).collect();
+        let message = "certificates cannot be used";
+        let error = serde_json::json!({ "code": "config_invalid", "message": message, "details": details });
+        Self { code: 2, text: serde_json::json!({ "error": error }).to_string() }
     }
 
     /// Something else is not there: exit code 3.

@@ -75,7 +75,8 @@ pub(crate) fn greet(app: &App) -> io::Result<()> {
         StoreUrl::Postgres(_) => format!("PostgreSQL, by way of {}", config.store.outbox.display()),
     };
     writeln!(out, "Calls          are stored in {store}")?;
-    writeln!(out, "Metrics        http://{admin}/metrics\n")
+    let scheme = if config.admin.tls.is_some() { "https" } else { "http" };
+    writeln!(out, "Metrics        {scheme}://{admin}/metrics\n")
 }
 
 /// The URL to give to a client. The path behind the prefix is the server's own; most serve `/mcp`.

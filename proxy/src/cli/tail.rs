@@ -1,12 +1,15 @@
 //! `mcpmeter tail`: the calls as they happen, from the admin port of the running proxy.
 
-use super::{ConfigArgs, Failure, ask_admin, block_on, filter::FilterArgs, line};
+use super::{
+    ConfigArgs, Failure,
+    ask_admin::{AdminArgs, Door},
+    block_on,
+    filter::FilterArgs,
+    line,
+};
 use clap::Args;
 use http_body_util::BodyExt;
-use std::{
-    io::{self, Write, stdout},
-    net::SocketAddr,
-};
+use std::io::{self, Write, stdout};
 
 /// Shows each call when it has finished, until interrupted.
 #[derive(Debug, Args)]
@@ -15,9 +18,8 @@ pub(crate) struct Tail {
     config: ConfigArgs,
     #[command(flatten)]
     filter: FilterArgs,
-    /// The admin port of the proxy [default: admin.listen of the configuration]
-    #[arg(long, value_name = "IP:PORT")]
-    admin: Option<SocketAddr>,
+    #[command(flatten)]
+    admin: AdminArgs,
     /// Print JSON, one object a line
     #[arg(long)]
     json: bool,
@@ -28,15 +30,12 @@ pub(crate) struct Tail {
 
 impl Tail {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let admin = match self.admin {
-            Some(admin) => admin,
-            None => self.config.load()?.admin.listen,
-        };
-        block_on(self.follow(admin))?
+        let door = self.admin.find_door(&self.config)?;
+        block_on(self.follow(&door))?
     }
 
-    async fn follow(&self, admin: SocketAddr) -> Result<(), Failure> {
-        let response = ask_admin::get(admin, "/api/v1/calls/live").await?;
+    async fn follow(&self, door: &Door) -> Result<(), Failure> {
+        let response = door.get("/api/v1/calls/live").await?;
         let mut body = response.into_body();
         let (mut lines, mut shown) = (Vec::new(), 0);
         while let Some(frame) = body.frame().await {

@@ -1,6 +1,6 @@
 //! A small document from a server that is trusted with it: one GET on a connection of its own, and no redirects.
 
-use crate::upstream::{client_tls, set_options};
+use crate::{tls::UpstreamFiles, upstream::set_options};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
@@ -33,7 +33,9 @@ async fn fetch_untimed(url: &HttpUpstream, ca_file: Option<&Path>) -> io::Result
         Scheme::Http => Box::pin(get(stream, url)).await,
         Scheme::Https => {
             let name = ServerName::try_from(url.host.clone()).map_err(io::Error::other)?;
-            let stream = TlsConnector::from(client_tls(ca_file)?).connect(name, stream).await?;
+            let files = UpstreamFiles::trusting(ca_file.map(Path::to_path_buf));
+            let config = files.read().map_err(io::Error::other)?;
+            let stream = TlsConnector::from(config).connect(name, stream).await?;
             Box::pin(get(stream, url)).await
         }
     }

@@ -20,7 +20,8 @@ use super::{Between, Ended, GRACE, client::Output, recorder::Recorder, tend};
 use crate::{
     clock::Clock,
     signal::Signals,
-    upstream::{HeadLimits, client_tls},
+    tls::{Certificates, UpstreamFiles},
+    upstream::HeadLimits,
 };
 use bytes::Bytes;
 use http::HeaderMap;
@@ -67,7 +68,8 @@ pub(super) async fn run(
     between: Between,
 ) -> io::Result<Ended> {
     let Between { input, output, recorder, mut signals } = between;
-    let tls = (options.url.upstream.scheme == Scheme::Https).then(|| client_tls(None)).transpose()?;
+    let reach = || Certificates::default().reach(&UpstreamFiles::default()).map_err(io::Error::other);
+    let tls = (options.url.upstream.scheme == Scheme::Https).then(reach).transpose()?;
     let connector = crate::upstream::Connector::new(&options.url.upstream, tls, connect_timeout, heads)?;
     let (say, said) = mpsc::channel(MAX_WAITING);
     let server = Arc::new(Server::new(options, connector, clock, recorder.clone(), say));

@@ -8,15 +8,14 @@ use super::{
     socket::{Look, Socket},
     upload::Upload,
 };
-use crate::tasks::Tasks;
+use crate::{tasks::Tasks, tls::UpstreamTls};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use mcpmeter_journal::chain;
 use mcpmeter_observer::Failure;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -31,7 +30,7 @@ pub(crate) struct Connector {
     id: u64,
     host: String,
     port: u16,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    tls: Option<(Arc<UpstreamTls>, ServerName<'static>)>,
     timeout: Duration,
     heads: HeadLimits,
 }
@@ -48,20 +47,20 @@ pub(crate) struct HeadLimits {
 impl Connector {
     pub(crate) fn new(
         upstream: &mcpmeter_config::HttpUpstream,
-        tls: Option<Arc<ClientConfig>>,
+        tls: Option<Arc<UpstreamTls>>,
         timeout: Duration,
         heads: HeadLimits,
     ) -> io::Result<Self> {
         let name = || ServerName::try_from(upstream.host.clone()).map_err(io::Error::other);
-        let tls = tls.map(|config| Ok::<_, io::Error>((TlsConnector::from(config), name()?))).transpose()?;
+        let tls = tls.map(|tls| Ok::<_, io::Error>((tls, name()?))).transpose()?;
         // Random, because a reload must not give a new upstream the connections of an old one.
         let id = fastrand::u64(..);
         Ok(Self { id, host: upstream.host.clone(), port: upstream.port, tls, timeout, heads })
     }
 
-    /// Tells this upstream's connections from those of others.
-    pub(crate) const fn id(&self) -> u64 {
-        self.id
+    /// Tells this upstream's connections from those of others, and from its own with an earlier certificate.
+    pub(crate) fn id(&self) -> u64 {
+        self.id.wrapping_add(self.tls.as_ref().map_or(0, |(tls, _)| tls.generation()))
     }
 
     /// A new connection, driven by a task of its own.
@@ -80,7 +79,8 @@ impl Connector {
         let stream = self.dial(&look).await?;
         match &self.tls {
             None => self.handshake(stream, look, tasks).await,
-            Some((connector, name)) => {
+            Some((tls, name)) => {
+                let connector = TlsConnector::from(tls.config());
                 let failed = |error: io::Error| failure::unreachable("tls_error", chain(&error));
                 let stream = connector.connect(name.clone(), stream).await.map_err(failed)?;
                 self.handshake(stream, look, tasks).await
@@ -134,23 +134,4 @@ pub(crate) fn set_options(stream: &TcpStream) {
     // Neither changes what is forwarded; a platform without them still works.
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
-}
-
-/// TLS towards upstreams: the system's roots, and those of `ca_file`.
-pub(crate) fn client_tls(ca_file: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    let (_, _) = roots.add_parsable_certificates(native.certs);
-    if let Some(path) = ca_file {
-        let invalid = |error| io::Error::other(format!("cannot read {path}: {error}", path = path.display()));
-        for certificate in CertificateDer::pem_file_iter(path).map_err(invalid)? {
-            roots.add(certificate.map_err(invalid)?).map_err(io::Error::other)?;
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider);
-    let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
 }

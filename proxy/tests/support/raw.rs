@@ -199,6 +199,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.read_body(message, bodiless).await
     }
 
+    /// A whole response, if the peer gives one before it ends; and how it ended otherwise.
+    pub(crate) async fn read_to_answer(&mut self) -> (Option<Message>, Option<End>) {
+        while !self.got[self.at..].windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+            if !self.read_more().await {
+                return (None, self.end);
+            }
+        }
+        (Some(self.read_response().await), None)
+    }
+
     /// The body behind a head, or what there is of it if the peer ends too early.
     pub(crate) async fn read_body(&mut self, mut message: Message, bodiless: bool) -> Message {
         if bodiless {

@@ -4,9 +4,9 @@ use super::{
     finding::{Finding, Level},
     span,
 };
-use crate::cli::ask_admin;
+use crate::cli::ask_admin::{AskError, Door};
 use http_body_util::BodyExt;
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, io, time::Duration};
 use tokio::time::timeout;
 
 /// How long the proxy may take to answer.
@@ -15,19 +15,20 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LATE_SECONDS: f64 = 60.0;
 
 /// Asks it; gives how many calls wait in the outbox, or nothing if it does not answer.
-pub(super) async fn examine(admin: SocketAddr, findings: &mut Vec<Finding>) -> Option<u64> {
+pub(super) async fn examine(door: &Door, findings: &mut Vec<Finding>) -> Option<u64> {
     let answers = timeout(PATIENCE, async {
-        Some((get(admin, "/readyz?verbose").await?, get(admin, "/metrics").await?))
+        Ok::<_, AskError>((get(door, "/readyz?verbose").await?, get(door, "/metrics").await?))
     });
-    let Ok(Some(((ready, report), (_, metrics)))) = answers.await else {
-        findings.push(Finding::warning(
-            "proxy",
-            format!("no mcpmeter answers on http://{admin}, so what follows is from the files alone"),
-            "start it with `mcpmeter serve`, or say with --admin where it is",
-        ));
-        return None;
+    let url = door.url();
+    let late = |_| AskError::Unreachable { url: url.clone(), source: io::ErrorKind::TimedOut.into() };
+    let ((ready, report), (_, metrics)) = match answers.await.map_err(late).flatten() {
+        Ok(answers) => answers,
+        Err(error) => {
+            findings.push(tell_silence(&error, &url));
+            return None;
+        }
     };
-    findings.push(tell_readiness(admin, ready, &report));
+    findings.push(tell_readiness(&url, ready, &report));
     let metrics = Metrics::parse(&metrics);
     findings.push(tell_accounts(&metrics));
     findings.extend(tell_losses(&metrics));
@@ -36,16 +37,32 @@ pub(super) async fn examine(admin: SocketAddr, findings: &mut Vec<Finding>) -> O
     Some(metrics.count("mcpmeter_log_outbox_records"))
 }
 
-async fn get(admin: SocketAddr, target: &str) -> Option<(bool, String)> {
-    let response = ask_admin::get(admin, target).await.ok()?;
+async fn get(door: &Door, target: &str) -> Result<(bool, String), AskError> {
+    let response = door.get(target).await?;
     let success = response.status().is_success();
-    let body = response.into_body().collect().await.ok()?.to_bytes();
-    Some((success, String::from_utf8_lossy(&body).into_owned()))
+    let body = response.into_body().collect().await;
+    let broken = |error| AskError::Unreachable { url: door.url(), source: io::Error::other(error) };
+    Ok((success, String::from_utf8_lossy(&body.map_err(broken)?.to_bytes()).into_owned()))
 }
 
-fn tell_readiness(admin: SocketAddr, ready: bool, report: &str) -> Finding {
+fn tell_silence(error: &AskError, url: &str) -> Finding {
+    match error {
+        AskError::Unreachable { .. } => Finding::warning(
+            "proxy",
+            format!("no mcpmeter answers on {url}, so what follows is from the files alone"),
+            "start it with `mcpmeter serve`, or say with --admin where it is",
+        ),
+        AskError::Refused { .. } => Finding::problem(
+            "proxy",
+            format!("{error}; what follows is from the files alone"),
+            "the proxy runs, and does not know who asks",
+        ),
+    }
+}
+
+fn tell_readiness(url: &str, ready: bool, report: &str) -> Finding {
     if ready {
-        return Finding::ok("proxy", format!("it serves and records (http://{admin})"));
+        return Finding::ok("proxy", format!("it serves and records ({url})"));
     }
     let failing = report.lines().filter_map(|line| line.strip_prefix("[-] ")).collect::<Vec<_>>().join("; ");
     Finding::problem("proxy", failing, "it is not ready: see its log")
