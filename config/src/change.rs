@@ -42,8 +42,12 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
     compare_proxy(&mut changes, proxy, &new.proxy);
     compare_admin(&mut changes, admin, &new.admin);
     compare_store(&mut changes, store, &new.store);
-    let Privacy { client_ip } = privacy;
+    let Privacy { client_ip, hash_key, hash_rotation, redact, keep } = privacy;
     changes.live("privacy.client_ip", *client_ip == new.privacy.client_ip);
+    changes.live("privacy.hash_key", *hash_key == new.privacy.hash_key);
+    changes.live("privacy.hash_rotation", *hash_rotation == new.privacy.hash_rotation);
+    changes.live("privacy.redact", *redact == new.privacy.redact);
+    changes.live("privacy.keep", *keep == new.privacy.keep);
     let Log { level, format } = log;
     changes.restart("log.level", *level == new.log.level);
     changes.restart("log.format", *format == new.log.format);
@@ -73,6 +77,9 @@ fn compare_proxy(changes: &mut Changes, old: &Proxy, new: &Proxy) {
         request_head_timeout_ms,
         max_headers,
         max_header_bytes,
+        trusted_proxies,
+        forwarded_hops,
+        forwarded_header,
         tls,
     } = old;
     changes.restart("proxy.listen", *listen == new.listen);
@@ -85,6 +92,9 @@ fn compare_proxy(changes: &mut Changes, old: &Proxy, new: &Proxy) {
     changes.restart("proxy.request_head_timeout_ms", *request_head_timeout_ms == new.request_head_timeout_ms);
     changes.restart("proxy.max_headers", *max_headers == new.max_headers);
     changes.restart("proxy.max_header_bytes", *max_header_bytes == new.max_header_bytes);
+    changes.live("proxy.trusted_proxies", *trusted_proxies == new.trusted_proxies);
+    changes.live("proxy.forwarded_hops", *forwarded_hops == new.forwarded_hops);
+    changes.live("proxy.forwarded_header", *forwarded_header == new.forwarded_header);
     compare_tls(changes, "proxy.tls", tls.as_ref(), new.tls.as_ref());
 }
 
@@ -239,12 +249,24 @@ mod tests {
     fn timeouts_hosts_and_privacy_are_live_and_sockets_store_and_log_are_not() {
         let new = config(&format!(
             "[proxy]\nlisten = \"127.0.0.1:1\"\npublic_hosts = [\"h\"]\nworkers = 2\nruntime = \"shared\"\n\
-             drain_timeout_ms = 1\nmax_headers = 99\n\
+             drain_timeout_ms = 1\nmax_headers = 99\ntrusted_proxies = [\"10.0.0.0/8\"]\n\
+             forwarded_hops = 2\nforwarded_header = \"forwarded\"\n\
              [admin]\nlisten = \"127.0.0.1:2\"\n[store]\nqueue_mib = 20\n\
-             [privacy]\nclient_ip = \"off\"\n[log]\nlevel = \"debug\"\n{ROUTE}"
+             [privacy]\nclient_ip = \"off\"\nhash_rotation = \"day\"\nkeep = [\"email\"]\n\
+             redact = [{{ name = \"a\", pattern = \"b\" }}]\n[log]\nlevel = \"debug\"\n{ROUTE}"
         ));
         let changes = changes(&config(ROUTE), &new);
-        let live = ["proxy.public_hosts", "proxy.drain_timeout_ms", "privacy.client_ip"];
+        let live = [
+            "proxy.public_hosts",
+            "proxy.drain_timeout_ms",
+            "proxy.trusted_proxies",
+            "proxy.forwarded_hops",
+            "proxy.forwarded_header",
+            "privacy.client_ip",
+            "privacy.hash_rotation",
+            "privacy.redact",
+            "privacy.keep",
+        ];
         let restart = [
             "proxy.listen",
             "proxy.workers",

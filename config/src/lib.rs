@@ -9,18 +9,23 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+pub use address::{ClientIp, ForwardedHeader, HashRotation};
 pub use change::{Changes, changes};
 pub use command::{Command, Isolation};
 pub use identity::{Algorithm, Identity, Jwks, Tokens};
+pub use ipnet::IpNet;
 pub use limit::{Limit, Per, Period, Quota, Rate};
 pub use load::{Flag, Source, load, load_file, load_without_routes, process_environment, read_text};
 pub use pattern::Pattern;
 pub use policy::{Effect, Policy, Rule};
+pub use privacy::{Personal, Privacy};
 pub use problem::{Label, Place, Position, Problem, Problems};
 pub use route::{AuthRewrite, ProcessHint, Route, Upstream};
 pub use secret::Secret;
+pub use secret_pattern::SecretPattern;
 pub use upstream::{HttpUpstream, Scheme, UpstreamError};
 
+mod address;
 mod change;
 mod command;
 mod identity;
@@ -28,9 +33,11 @@ mod limit;
 mod load;
 mod pattern;
 mod policy;
+mod privacy;
 mod problem;
 mod route;
 mod secret;
+mod secret_pattern;
 mod upstream;
 
 /// Every key with its default and a sentence: what `mcpmeter.toml` says when nobody has changed it.
@@ -93,6 +100,13 @@ pub struct Proxy {
     pub max_headers: usize,
     /// The most bytes the head of a request or response may have; more is answered with 431 or 502.
     pub max_header_bytes: usize,
+    /// Proxies in front of this one that are believed when they say whose request they bring; IPv4 networks are
+    /// never written as IPv6. Empty: nobody is.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How many entries of what they say are believed at most, counted from the last one; from 1 to 32.
+    pub forwarded_hops: usize,
+    /// Where they say it.
+    pub forwarded_header: ForwardedHeader,
     /// Certificate and key, if the proxy itself speaks TLS.
     pub tls: Option<Tls>,
 }
@@ -174,24 +188,6 @@ pub enum StoreUrl {
     Postgres(Secret),
 }
 
-/// `[privacy]`: what of a client is kept in a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Privacy {
-    /// How much of the client's address is kept.
-    pub client_ip: ClientIp,
-}
-
-/// How much of a client's IP address a record keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientIp {
-    /// Nothing.
-    Off,
-    /// The network: /24 of an IPv4 address, /48 of an IPv6 address.
-    Prefix,
-    /// The whole address.
-    Full,
-}
-
 /// `[log]`: what the program says about itself, on stderr.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -225,6 +221,9 @@ impl Default for Proxy {
             request_head_timeout_ms: 30_000,
             max_headers: 512,
             max_header_bytes: 256 * 1024,
+            trusted_proxies: Vec::new(),
+            forwarded_hops: 1,
+            forwarded_header: ForwardedHeader::Any,
             tls: None,
         }
     }
@@ -250,12 +249,6 @@ impl Default for Store {
             sqlite_max_mib: 1_024,
             flush_timeout_ms: 5_000,
         }
-    }
-}
-
-impl Default for Privacy {
-    fn default() -> Self {
-        Self { client_ip: ClientIp::Prefix }
     }
 }
 

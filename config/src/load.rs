@@ -28,6 +28,7 @@ mod limit;
 mod listen;
 mod log;
 mod mask;
+mod network;
 mod privacy;
 mod process;
 mod proxy;

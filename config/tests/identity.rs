@@ -55,7 +55,7 @@ fn whatever_is_wrong_is_told_at_once() {
             "mode = \"header\"\nuser_header = \"a b\"\nnetworks = [\"10.0.0.0/33\"]",
             &[
                 "value-invalid: invalid `identity.user_header`: it is not the name of a header",
-                "value-invalid: invalid `identity.networks`: it is neither a network nor an address",
+                "value-invalid: invalid `identity.networks`: it is neither an IP address nor a network",
             ],
         ),
         ("mode = \"none\"\nissuer = \"x\"", &["key-unused: `issuer` does nothing with mode = \"none\""]),

@@ -329,6 +329,33 @@ fn extra_roots_without_tls_are_refused() {
 }
 
 #[test]
+fn a_pattern_that_cannot_be_used_is_refused_with_the_reason() {
+    let privacy = |redact: &str| format!("[privacy]\nredact = [{redact}]\n{ROUTE}");
+    for (redact, place_of_it, reason) in [
+        ("{ name = 'a', pattern = 'E-(\\d{6}' }", ("value-invalid", 2, 35), "unclosed group"),
+        ("{ name = 'a', pattern = '\\p{Greek}' }", ("value-invalid", 2, 35), "Unicode"),
+        ("{ name = 'a', pattern = 'x*' }", ("value-invalid", 2, 35), "matches the empty text"),
+        ("{ name = 'a', pattern = '(\\w{99}){99}' }", ("value-invalid", 2, 35), "more than 1048576 bytes"),
+        ("{ name = 'a', pattern = '' }", ("value-invalid", 2, 35), "empty"),
+        ("{ name = 'a]', pattern = 'x' }", ("value-invalid", 2, 20), "place of a text"),
+        ("{ name = 'a', patern = 'x', pattern = 'y' }", ("key-unknown", 2, 25), "privacy.redact.patern"),
+        ("{ name = 'a' }", ("key-missing", 2, 11), "`privacy.redact.pattern` is missing"),
+        ("'E-1'", ("value-type", 2, 11), "expected a table"),
+    ] {
+        let problems = problems_of(&privacy(redact));
+        let [problem] = problems.iter().as_slice() else { panic!("{problems}") };
+        assert_eq!(place(problem), place_of_it, "{problems}");
+        assert!(problem.message.contains(reason), "{problems}");
+    }
+    let both = problems_of(&privacy("{ name = '', pattern = '(' }, { name = 'b', pattern = '[' }"));
+    assert_eq!(both.iter().count(), 3, "{both}");
+    let many = problems_of(&privacy(&"{ name = 'a', pattern = 'x' },".repeat(65)));
+    assert!(many.to_string().contains("more than 64 patterns"), "{many}");
+    expect("[privacy]\nredact = 'E-1'", "value-type", 2, 10);
+    expect("[privacy]\nkeep = ['email', 'e-mail']", "value-choice", 2, 18);
+}
+
+#[test]
 fn all_problems_are_found_in_one_run() {
     let text = "[proxy]\nworkers = true\nlisen = 1\n[log]\nlevel = \"loud=x\"\n[[route]]\nname = \"A\"\nhost = \"*\"\n";
     let problems = problems_of(text);

@@ -2,8 +2,8 @@
 
 use mcpmeter_config::{
     Admin, Algorithm, ClientAuth, Command, Config, Effect, HttpUpstream, Identity, Jwks, Log, MINIMAL, Per,
-    Period, Policy, Privacy, ProcessHint, Proxy, REFERENCE, Route, Secret, Source, Store, StoreUrl, Tls,
-    Upstream, load,
+    Period, Personal, Policy, Privacy, ProcessHint, Proxy, REFERENCE, Route, Secret, Source, Store, StoreUrl,
+    Tls, Upstream, load,
 };
 
 fn parse(text: &str) -> Config {
@@ -124,4 +124,16 @@ fn relative_paths_start_at_the_folder_of_the_file() {
     assert_eq!(config.store.url, StoreUrl::Sqlite("/etc/mcpmeter/mcpmeter.db".into()));
     assert_eq!(config.store.outbox.to_str(), Some("/etc/mcpmeter/mcpmeter-outbox.db"));
     assert_eq!(config.routes[1].ca_file.as_deref(), Some("/etc/mcpmeter/ca".as_ref()));
+}
+
+#[test]
+fn patterns_and_kinds_are_read() {
+    let text = format!(
+        "[privacy]\nkeep = [\"email\", \"my_number\"]\n[[privacy.redact]]\nname = \"employee\"\npattern = 'E-\\d{{6}}'\n{MINIMAL}"
+    );
+    let privacy = parse(&text).privacy;
+    assert_eq!(privacy.keep, [Personal::Email, Personal::MyNumber]);
+    let [pattern] = privacy.redact.as_slice() else { panic!("one pattern") };
+    assert_eq!(pattern.name, "employee");
+    assert!(pattern.regex.is_match("E-123456") && !pattern.regex.is_match("E-12345"));
 }

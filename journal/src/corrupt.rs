@@ -124,7 +124,8 @@ pub(crate) fn salvage(
     let last_seq = identity.map_or(i64::MAX, |identity| identity.last_seq);
     let is_record = |row: &[Value]| match row {
         [Value::Integer(seq), Value::Integer(format), Value::Blob(record)] => {
-            (after + 1..=last_seq).contains(seq) && outbox::decode(*format, record).is_ok()
+            let sound = *format == outbox::ERASED || outbox::decode(*format, record).is_ok();
+            (after + 1..=last_seq).contains(seq) && sound
         }
         _ => false,
     };

@@ -34,6 +34,9 @@ const USES: usize = 500;
 /// finger could mean somebody's key.
 const LEAST_OF_ID: usize = 8;
 
+/// Stands in the place of the user of a key that was [forgotten](KeyStore::forget).
+pub const FORGOTTEN: &str = "forgotten";
+
 /// A key as the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKey {
@@ -148,6 +151,16 @@ impl KeyStore {
             Ok(is_new)
         };
         self.change(id, Box::new(revoke)).await
+    }
+
+    /// Revokes the key with this id and forgets whose it was, for whoever is erased.
+    pub async fn forget(&self, id: &str, now: Timestamp) -> Result<ApiKey, KeyError> {
+        let forget = move |key: &mut ApiKey| {
+            key.revoked_at = key.revoked_at.or(Some(now));
+            (key.name, key.user_id, key.organization_id) = (None, FORGOTTEN.into(), None);
+            Ok(true)
+        };
+        self.change(id, Box::new(forget)).await
     }
 
     /// Gives the key another secret, and gives it as it is now. The id stays: rows of calls, limits and reports of before

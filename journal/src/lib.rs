@@ -15,6 +15,7 @@
 //! * `columns` is the one mapping from record to row; `reader` finds rows again.
 //! * `keys` is by what callers are known: made by hand, read by every proxy.
 //! * `usage` counts calls for quotas.
+//! * `erase` removes or anonymises the calls of a person, everywhere.
 //! * `sample` is what processes used, which travels beside the calls and is dropped before any of them.
 //! * `accounts` knows at any moment where every record is.
 //!
@@ -29,6 +30,7 @@ mod backoff;
 mod chain;
 mod columns;
 mod corrupt;
+mod erase;
 mod file;
 mod filter;
 mod gap;
@@ -72,11 +74,12 @@ pub use accounts::{Accounts, LossReason};
 pub use backlog::{Backlog, Gap, QueueFile};
 pub use chain::chain;
 pub use columns::{COLUMNS, Column, Kind, TABLE};
+pub use erase::{EraseError, EraseReport, Erasure, Leftover, Manner, Places, Whose, erase};
 pub use filter::CallFilter;
 pub use health::{Condition, Health};
 pub use journal::Journal;
 pub use keeper::Keeper;
-pub use keys::{ApiKey, Changes, KeyError, KeyStore, PreviousSecret, SecretHash};
+pub use keys::{ApiKey, Changes, FORGOTTEN, KeyError, KeyStore, PreviousSecret, SecretHash};
 pub use migrate::{MigrateError, Migration, SCHEMA_VERSION, migrate};
 pub use open::{OpenError, Opened, Options, Retention, open};
 pub use postgres_url::{BadPostgresUrl, PostgresUrl};

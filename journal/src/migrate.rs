@@ -72,7 +72,7 @@ pub(crate) async fn apply(client: &Client) -> Result<Migration, MigrateError> {
 }
 
 /// The version that is there.
-async fn version(client: &Client) -> Result<Option<i32>, tokio_postgres::Error> {
+pub(crate) async fn version(client: &Client) -> Result<Option<i32>, tokio_postgres::Error> {
     let known =
         client.query_typed_one("select to_regclass('mcpmeter.schema_version') is not null", &[]).await?;
     if !known.try_get::<_, bool>(0)? {

@@ -5,7 +5,7 @@
 //! nothing about itself, so any change to [`CallRecord`] or to the order of a vocabulary needs a new number
 //! here, and what is in an older format is read as long as there may be such rows (`older`).
 //!
-//! The writer thread appends and deletes; the shipper only reads. Rows are only ever added behind the last and
+//! The writer thread appends and deletes, the shipper only reads, and what is erased is written over (`erase`). Rows are only ever added behind the last and
 //! deleted from the first on, so that the two numbers at the ends tell how many there are.
 
 mod older;
@@ -15,6 +15,10 @@ use rusqlite::{Connection, Transaction};
 
 /// The format in which records are written, here and in the queue.
 pub(crate) const FORMAT: u32 = 2;
+
+/// Stands in the place of the format where a call was erased while it waited: the row stays, so that numbers follow each
+/// other and the accounts balance, without anything in it. It counts as stored: erased a moment later, it would have been.
+pub(crate) const ERASED: i64 = 0;
 
 /// How much one batch may hold. Beyond about 5,000 rows a COPY gains nothing, and 4 MiB bound the memory.
 pub(crate) const BATCH_RECORDS: u32 = 5_000;
@@ -32,10 +36,19 @@ pub(crate) struct Entry {
 /// A row that this version cannot read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Undecodable {
+    #[error("the record was erased")]
+    Erased,
     #[error("the record has the unknown format {0}")]
     Format(i64),
     #[error("the record is damaged: {0}")]
     Damaged(#[from] postcard::Error),
+}
+
+impl Entry {
+    /// Whether it can never be stored: nobody can read it, and nobody has erased it.
+    pub(crate) const fn is_misfit(&self) -> bool {
+        matches!(&self.record, Err(Undecodable::Format(_) | Undecodable::Damaged(_)))
+    }
 }
 
 /// Appends the encoded records in their order and returns the last number, or `None` for no records.
@@ -80,8 +93,14 @@ pub(crate) fn decode(format: i64, record: &[u8]) -> Result<CallRecord, Undecodab
     match format {
         KNOWN => Ok(postcard::from_bytes(record)?),
         older::FORMAT_1 => Ok(postcard::from_bytes(&older::of_format_1(record)?)?),
+        ERASED => Err(Undecodable::Erased),
         _ => Err(Undecodable::Format(format)),
     }
+}
+
+/// The record in [`FORMAT`].
+pub(crate) fn encode(record: &CallRecord) -> Result<Vec<u8>, postcard::Error> {
+    postcard::to_stdvec(record)
 }
 
 /// How many rows the outbox holds, and the highest number it ever gave.

@@ -11,6 +11,7 @@
 //! * `postgres` (with `statement` and `pace`) and `sqlite` make cells anew. Always anew and never added to: a row
 //!   that comes late, or a round that was killed, changes nothing about the outcome.
 //! * `query` answers questions, with what is not rolled up yet read from the rows.
+//! * `forget` takes a person out of the usage tables (`erase`).
 //! * `keep` sees to it that cells outlive their rows, and `leaving` that a row which comes while others of its
 //!   bucket are being deleted is counted once.
 //!
@@ -20,6 +21,7 @@
 
 mod bucket;
 mod dirty;
+mod forget;
 mod groups;
 mod histogram;
 mod keep;
@@ -35,10 +37,13 @@ mod sums;
 mod tables;
 
 pub use bucket::Span;
-pub(crate) use dirty::{mark_postgres, mark_sqlite};
+pub(crate) use dirty::{mark_changed_sqlite, mark_postgres, mark_sqlite};
+pub(crate) use forget::{
+    Forgotten, count_postgres, count_sqlite, forget_postgres, forget_sqlite, usage_tables,
+};
 pub use histogram::Histogram;
 pub(crate) use keep::{keep_postgres, keep_sqlite};
-pub(crate) use leaving::{delete_leaving_sqlite, leaving_sqlite};
+pub(crate) use leaving::{delete_leaving_sqlite, leaving_sqlite, rename_late_sqlite};
 pub use query::{Cell, Rollup, RollupQuery};
 pub(crate) use read_postgres::ask as ask_postgres;
 pub(crate) use read_sqlite::ask as ask_sqlite;

@@ -1,6 +1,6 @@
 //! The SQLite file: its settings, its tables, and who may open it how.
 //!
-//! One connection writes (the writer thread's); any number read, also from other processes, while it does.
+//! One connection writes (the writer thread's, and for milliseconds that of `erase`); any number read, also from other processes, while it does.
 //! The file always has all tables, whether PostgreSQL is configured or not, so that a change of configuration
 //! never meets a file of the wrong shape.
 

@@ -24,8 +24,10 @@ use crate::{
     instance::{Head, Instance},
     jsonrpc::{IdToken, Scanner},
     reader::Reader,
+    redact::Redactor,
     tasks::TaskQuestion,
 };
+use arc_swap::Guard;
 use facts::Facts;
 use http::Method;
 use std::{collections::VecDeque, sync::Arc};
@@ -97,7 +99,7 @@ struct Asked {
 }
 
 /// The response's side.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Answer {
     reader: Reader,
     /// The body is not sent as it is (`Content-Encoding`).
@@ -233,6 +235,11 @@ impl Exchange {
         Some(record)
     }
 
+    /// What its records must not have in them.
+    pub(crate) fn redactor(&self) -> Guard<Arc<Redactor>> {
+        self.instance.redactor()
+    }
+
     /// Completes what the exchange knows of a call, and makes it a finished record.
     fn finish(
         &mut self,
@@ -273,24 +280,6 @@ impl Exchange {
             record.first_event_us = record.first_event_us.or(answer.first_event_at.map(since_asked));
             record.http_request_bytes = Some(record.http_request_bytes.unwrap_or(self.asked.bytes));
             record.http_response_bytes = Some(answer.bytes);
-        }
-    }
-}
-
-impl Default for Answer {
-    fn default() -> Self {
-        Self {
-            reader: Reader::BLIND,
-            is_encoded: false,
-            status: None,
-            head_at: None,
-            first_event_at: None,
-            bytes: 0,
-            error_body: Vec::new(),
-            event_ids: Vec::new(),
-            events: 0,
-            resumed: None,
-            task_ends: 0,
         }
     }
 }

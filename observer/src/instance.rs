@@ -11,10 +11,12 @@ use crate::{
     outcome::Outcome,
     outside_session::OutsideSession,
     pipe::Pipe,
+    redact::Redactor,
     rounds::Rounds,
     tasks::Tasks,
     word::{AuthMethod, AuthState, Origin, Status, StatusDetail, Transport},
 };
+use arc_swap::{ArcSwap, Guard};
 use http::{HeaderMap, Method};
 use std::sync::{
     Arc,
@@ -95,6 +97,8 @@ pub(crate) struct Memory {
     pub(crate) waiting: Budget,
     /// Encoded requests that are being read: each may need a window of megabytes.
     pub(crate) decoding: Budget,
+    /// What its records must not have in them. Read without a lock.
+    redactor: ArcSwap<Redactor>,
     orphans: AtomicU64,
     redelivered: AtomicU64,
 }
@@ -114,6 +118,7 @@ impl Default for Memory {
             rounds: Rounds::default(),
             waiting: Budget::of(MAX_WAITING),
             decoding: Budget::of(MAX_DECODING),
+            redactor: ArcSwap::new(Redactor::new(&[], Vec::new())),
             orphans: AtomicU64::new(0),
             redelivered: AtomicU64::new(0),
         }
@@ -140,7 +145,19 @@ impl Instance {
 
     /// The same instance as a caller sees it that is refused: nothing that it says reaches anybody's conversation.
     pub fn apart(&self) -> Self {
-        Self { memory: Arc::default(), ..self.succeed(self.identity.clone()) }
+        let memory = Memory::default();
+        memory.redactor.store(Arc::clone(&self.redactor()));
+        Self { memory: Arc::new(memory), ..self.succeed(self.identity.clone()) }
+    }
+
+    /// What is redacted from now on, also from calls that have begun, and in all instances that this one succeeds or is
+    /// succeeded by. Until it is told, all kinds that are known are.
+    pub fn redact_with(&self, redactor: Arc<Redactor>) {
+        self.memory.redactor.store(redactor);
+    }
+
+    pub(crate) fn redactor(&self) -> Guard<Arc<Redactor>> {
+        self.memory.redactor.load()
     }
 
     /// Whether it is the other one, or one that it has succeeded or is succeeded by: what ends in one ends in both.

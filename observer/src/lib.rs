@@ -37,6 +37,7 @@ pub use instance::{Caller, Head, Identity, Instance};
 pub use jsonrpc::{Elements, Form, IdToken, Kind, Leaf, Member, Members, Message, Scanner, find_value};
 pub use latency::{BUCKETS, bucket_of, bucket_upper_us};
 pub use pipe::{Pipe, PipeEnd};
+pub use redact::{Pattern, Personal, Redactor};
 pub use sse::{Decoder, Item};
 pub use word::{
     AuthMethod, AuthState, Framing, MatchKind, Method, Origin, Status, StatusDetail, Transport, UnknownWord,

@@ -6,7 +6,7 @@ use crate::{
     correlator::OpenCall,
     exchange::Failure,
     jsonrpc::{Leaf, Message},
-    redact,
+    redact::{End, Redactor},
     word::{Framing, MatchKind, Method, Origin, Status, StatusDetail},
 };
 
@@ -14,6 +14,10 @@ use crate::{
 pub(crate) const MAX_MESSAGE: usize = 2048;
 /// The most bytes of an error detail.
 pub(crate) const MAX_DETAIL: usize = 8192;
+/// The most bytes of an error's code.
+const MAX_CODE: usize = 64;
+/// How much of an HTTP error's body is read for its message. Whoever hands over as much has cut it.
+pub(crate) const MAX_ERROR_BODY: usize = 512;
 /// JSON-RPC codes that are the caller's fault (JSON-RPC 2.0 section 5.1; MCP's resource not found).
 const CALLER_FAULTS: [&str; 5] = ["-32700", "-32600", "-32601", "-32602", "-32002"];
 /// The user has to visit a URL first (2025-11-25).
@@ -53,12 +57,15 @@ impl Outcome {
     }
 
     /// From the answer itself.
-    pub(crate) fn of_answer(message: &Message, method: Method) -> Self {
+    pub(crate) fn of_answer(redactor: &Redactor, message: &Message, method: Method) -> Self {
         if message.has_error() {
-            return Self::of_error(message);
+            return Self::of_error(redactor, message);
         }
         if message.is_true(Leaf::IsError) {
-            return Self::tool_error(message.content_text().as_deref());
+            let words = message.content_text();
+            let words =
+                words.as_deref().map(|words| (words, End::of(message.is_truncated(Leaf::ContentText))));
+            return Self::tool_error(redactor, words);
         }
         // A task is created by the request's method, never by the result alone: the examples of SEP-2663
         // answer `tasks/get` with `resultType: "task"` too.
@@ -71,54 +78,60 @@ impl Outcome {
         Self { status: Some(status), ..Self::default() }
     }
 
-    fn of_error(message: &Message) -> Self {
+    fn of_error(redactor: &Redactor, message: &Message) -> Self {
         let detail = message.json(Leaf::ErrorData).map(|data| {
-            let data = redact::keep_document(&data, MAX_DETAIL);
+            let data = redactor.redact_document(&data, MAX_DETAIL);
             Text::from(format!("{{\"data\":{}}}", document_of(&data)))
         });
-        let outcome = Self::of_code(message.scalar(Leaf::ErrorCode), message.text(Leaf::ErrorMessage));
+        let words = words_of(message, Leaf::ErrorMessage);
+        let outcome = Self::of_code(redactor, message.scalar(Leaf::ErrorCode), words);
         Self { error_detail: detail, ..outcome }
     }
 
     /// From what kept the answer from coming.
-    pub(crate) fn of_failure(failure: &Failure) -> Self {
-        let detail = failure.context.as_deref().map(|context| redact::keep_document(context, MAX_DETAIL));
+    pub(crate) fn of_failure(redactor: &Redactor, failure: &Failure) -> Self {
+        let detail = failure.context.as_deref().map(|context| redactor.redact_document(context, MAX_DETAIL));
         Self {
             error_code: Some(failure.code.into()),
-            error_message: Some(redact::keep(&failure.message, MAX_MESSAGE)),
+            error_message: Some(redactor.keep(&failure.message, MAX_MESSAGE, End::Whole)),
             error_detail: detail.map(|detail| document_of(&detail).into()),
             ..Self::new(failure.status, failure.detail, failure.origin())
         }
     }
 
     /// From the two parts that every JSON-RPC error has, wherever it stands.
-    pub(crate) fn of_code(code: Option<&str>, message: Option<&str>) -> Self {
+    pub(crate) fn of_code(redactor: &Redactor, code: Option<&str>, words: Option<(&str, End)>) -> Self {
         let code = code.unwrap_or("unknown");
         let caller = CALLER_FAULTS.contains(&code);
         Self {
             status: Some(Status::RpcError),
             detail: (code == URL_ELICITATION_REQUIRED).then_some(StatusDetail::NeedsInput),
             origin: Some(if caller { Origin::Client } else { Origin::Upstream }),
-            error_code: Some(redact::keep(code, 64)),
-            error_message: message.map(|text| redact::keep(text, MAX_MESSAGE)),
+            error_code: Some(redactor.keep(code, MAX_CODE, End::Whole)),
+            error_message: words.map(|(words, end)| redactor.keep(words, MAX_MESSAGE, end)),
             error_detail: None,
         }
     }
 
     /// A result with `isError`, or what comes to the same.
-    pub(crate) fn tool_error(words: Option<&str>) -> Self {
+    pub(crate) fn tool_error(redactor: &Redactor, words: Option<(&str, End)>) -> Self {
         Self {
             status: Some(Status::ToolError),
             origin: Some(Origin::Upstream),
-            error_message: words.map(|words| redact::keep(words, MAX_MESSAGE)),
+            error_message: words.map(|(words, end)| redactor.keep(words, MAX_MESSAGE, end)),
             ..Self::default()
         }
     }
 
     /// From an HTTP status of 400 or above whose body is no JSON-RPC message; `body` is its beginning.
-    pub(crate) fn of_http_status(status: u16, body: &[u8], in_session: bool) -> Self {
-        let text = str::from_utf8(body)
-            .unwrap_or_else(|error| str::from_utf8(&body[..error.valid_up_to()]).unwrap_or_default());
+    pub(crate) fn of_http_status(redactor: &Redactor, status: u16, body: &[u8], in_session: bool) -> Self {
+        let whole = match str::from_utf8(body) {
+            // It was cut within a character.
+            Err(error) if error.error_len().is_none() => &body[..error.valid_up_to()],
+            _ => body,
+        };
+        let text = String::from_utf8_lossy(whole).replace('\0', "");
+        let end = End::of(body.len() >= MAX_ERROR_BODY);
         Self {
             status: Some(Status::HttpError),
             detail: match status {
@@ -128,11 +141,15 @@ impl Outcome {
             },
             origin: Some(if status < 500 { Origin::Client } else { Origin::Upstream }),
             error_code: Some(format!("http_{status}").into()),
-            error_message: Some(redact::keep(&text.replace('\0', ""), MAX_MESSAGE))
-                .filter(|text| !text.is_empty()),
+            error_message: Some(redactor.keep(&text, MAX_MESSAGE, end)).filter(|text| !text.is_empty()),
             error_detail: None,
         }
     }
+}
+
+/// A text in a message, and whether it was cut.
+pub(crate) fn words_of(message: &Message, leaf: Leaf) -> Option<(&str, End)> {
+    message.text(leaf).map(|words| (words, End::of(message.is_truncated(leaf))))
 }
 
 /// The hash of something in a message that must not be kept. Of what was cut at its cap there is none: it could be told
@@ -152,6 +169,7 @@ impl OpenCall {
     /// The record of a call that was answered.
     pub(crate) fn answer(
         mut self,
+        redactor: &Redactor,
         message: &Message,
         kind: MatchKind,
         framing: Framing,
@@ -163,7 +181,7 @@ impl OpenCall {
         record.framing = Some(framing);
         record.output_bytes = bytes;
         record.tool_count = message.tool_count.filter(|_| record.method == Method::ToolsList);
-        let outcome = Outcome::of_answer(message, record.method);
+        let outcome = Outcome::of_answer(redactor, message, record.method);
         if outcome.status == Some(Status::TaskCreated) {
             record.task_hash =
                 hash_leaf(message, Leaf::TaskId).or_else(|| hash_leaf(message, Leaf::ResultTaskId));

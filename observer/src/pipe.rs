@@ -72,7 +72,8 @@ impl Pipe {
 
     /// The server was not reached for one call, or broke off; the others go on.
     pub fn handle_call_failed(&mut self, id: &IdToken, failure: &Failure, now: Tick) {
-        self.exchange.end_call(id, failure.http_status, Outcome::of_failure(failure), now);
+        let outcome = Outcome::of_failure(&self.exchange.redactor(), failure);
+        self.exchange.end_call(id, failure.http_status, outcome, now);
     }
 
     /// One call was answered with an HTTP status of 400 or above and no JSON-RPC message; `body` is its beginning, and
@@ -85,7 +86,8 @@ impl Pipe {
         in_session: bool,
         now: Tick,
     ) {
-        self.exchange.end_call(id, Some(status), Outcome::of_http_status(status, body, in_session), now);
+        let outcome = Outcome::of_http_status(&self.exchange.redactor(), status, body, in_session);
+        self.exchange.end_call(id, Some(status), outcome, now);
     }
 
     /// The pipe is over. To be called once; only the records are left to be polled.

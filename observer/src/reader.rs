@@ -66,6 +66,12 @@ pub(crate) struct Events {
     endpoint: Vec<u8>,
 }
 
+impl Default for Reader {
+    fn default() -> Self {
+        Self::BLIND
+    }
+}
+
 impl Reader {
     /// Reads nothing.
     pub(crate) const BLIND: Self = Self { decoder: None, format: Format::Blind };

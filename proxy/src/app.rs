@@ -4,6 +4,7 @@
 use crate::{
     admin::{Access, Admin, Entrance},
     admission::Admission,
+    client_ip::AddressPolicy,
     clock::Clock,
     key_ring::{BadStore, key_store},
     lag::Lag,
@@ -168,7 +169,7 @@ impl App {
         let mut signals = Signals::listen()?;
         info!(proxy.address = %self.proxy_address()?, admin.address = %self.admin_address()?, "listening");
         let Opened { journal, writer, shipper, keeper } = self.opened;
-        let client_ip = Arc::new(ArcSwap::from_pointee(self.config.privacy.client_ip));
+        let addresses = Arc::new(ArcSwap::from_pointee(AddressPolicy::of(&self.config)));
         let running = Running {
             routes: self.routes,
             journal,
@@ -176,7 +177,7 @@ impl App {
             stopping: self.stopping,
             certificate: self.certificate,
             entrance: self.entrance.clone(),
-            client_ip,
+            addresses,
             servers: self.servers,
             refusals: self.refusals,
             admission: Arc::new(ArcSwap::from_pointee(Admission::build(&self.config, None, self.clock))),

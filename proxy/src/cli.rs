@@ -4,6 +4,7 @@ mod ask_admin;
 mod calls;
 mod check;
 mod doctor;
+mod erase;
 mod failure;
 mod filter;
 mod healthcheck;
@@ -44,6 +45,10 @@ Let in:
   mcpmeter keys list                       which there are, and when they were last used
   mcpmeter keys revoke ID                  refused by every proxy within seconds
 
+Forget:
+  mcpmeter erase --user u_1 --dry-run      how many rows are there of this user?
+  mcpmeter erase --user u_1                remove them, everywhere (--anonymise keeps totals)
+
 Exit codes: 0 fine, 1 failed, 2 wrong usage or invalid configuration, 3 a dependency is unreachable,
 130 interrupted.";
 
@@ -75,6 +80,8 @@ enum Command {
     Keys(keys::Keys),
     /// Examine proxy, files and database, and say what is wrong and what to do
     Doctor(doctor::Doctor),
+    /// Remove or anonymise the calls of a person, everywhere
+    Erase(erase::Erase),
     /// Ask a running proxy whether it is ready (for containers)
     Healthcheck(healthcheck::Healthcheck),
     #[command(hide = true)]
@@ -94,6 +101,7 @@ impl Cli {
             Command::Calls(command) => command.run(),
             Command::Keys(command) => command.run(),
             Command::Doctor(command) => command.run(),
+            Command::Erase(command) => command.run(),
             Command::Healthcheck(command) => command.run(),
             Command::Undertake(command) => command.run(),
         }

@@ -4,6 +4,7 @@
 use crate::{
     admission::{Admission, Leave},
     answer::{AnswerBody, Content, Held, Treatment},
+    client_ip::Origin,
     clock::Clock,
     headers,
     identity::{Checked, Known},
@@ -26,7 +27,7 @@ use arc_swap::ArcSwap;
 use http::{HeaderValue, Request, Response, Uri, Version, header, request::Parts};
 use hyper::body::Incoming;
 use mcpmeter_journal::Journal;
-use mcpmeter_observer::{Failure, Head, Instance, Text};
+use mcpmeter_observer::{Failure, Head, Instance};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 /// How much of a request is read to know what was asked for, when no upstream takes it.
@@ -70,8 +71,8 @@ pub(crate) struct Asking {
 pub(crate) struct Caller {
     /// Who has made the connection.
     pub(crate) peer: IpAddr,
-    /// The same, already minimised.
-    pub(crate) client_ip: Option<Text>,
+    /// Who the client is, and what of its address a record keeps.
+    pub(crate) origin: Origin,
     /// The one the client has shown in the handshake, verified by `proxy.tls.client_ca_file`.
     pub(crate) client_certificate: Option<Arc<ClientCertificate>>,
     pub(crate) watch: Arc<HeadWatch>,
@@ -222,14 +223,15 @@ impl Carrier {
         caller: &Caller,
         known: Option<Arc<mcpmeter_observer::Caller>>,
     ) -> (Tap, TapOwner) {
+        let created_at = self.clock.timestamp();
         let exchange = instance.begin(&Head {
             method: &parts.method,
             target: path_and_query(target),
             headers: &parts.headers,
-            created_at: self.clock.timestamp(),
+            created_at,
             at: self.clock.tick(),
             entropy: fastrand::u128(..),
-            client_ip: caller.client_ip.clone(),
+            client_ip: caller.origin.recorded(&parts.headers, created_at),
             caller: known,
         });
         let kind = if is_stream(parts) { Kind::Stream } else { Kind::Exchange };

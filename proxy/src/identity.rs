@@ -7,6 +7,7 @@ mod fetch;
 mod key;
 mod key_set;
 mod metadata;
+mod passing;
 mod remembered;
 mod signature;
 mod token;
@@ -14,6 +15,7 @@ mod trusted_header;
 
 pub(crate) use denied::Denied;
 pub(crate) use metadata::metadata;
+pub(crate) use passing::BearerHash;
 
 use crate::{
     headers::drop_those,
@@ -25,6 +27,7 @@ use key::KeyGate;
 use key_set::{KeySet, Keys};
 use mcpmeter_config as config;
 use mcpmeter_observer::{AuthMethod, AuthState, Caller, Timestamp};
+use passing::Passing;
 use remembered::{Remembered, fingerprint};
 use std::{net::IpAddr, sync::Arc, time::Instant};
 use token::{BadToken, TokenRules, Verified};
@@ -38,7 +41,7 @@ pub(crate) enum Authenticator {
     /// Nobody looks.
     None,
     /// The server looks; a valid token is read on the way.
-    Passthrough(Option<Box<Tokens>>),
+    Passthrough(Box<Passing>),
     /// By keys of our own.
     Key(Box<KeyGate>),
     /// By tokens.
@@ -82,11 +85,12 @@ pub(crate) enum Checked {
 }
 
 impl Authenticator {
-    pub(crate) fn of(identity: &config::Identity, keys: &Arc<KeyRing>) -> Self {
+    pub(crate) fn of(identity: &config::Identity, keys: &Arc<KeyRing>, hash: &BearerHash) -> Self {
         match identity {
             config::Identity::None => Self::None,
             config::Identity::Passthrough { tokens } => {
-                Self::Passthrough(tokens.as_ref().map(|tokens| Box::new(Tokens::of(tokens))))
+                let (tokens, hash) = (tokens.as_ref().map(Tokens::of), Arc::clone(hash));
+                Self::Passthrough(Box::new(Passing { tokens, hash }))
             }
             config::Identity::Jwt { tokens, scopes, upstream_authorization, .. } => {
                 Self::Jwt(Box::new(TokenGate {
@@ -114,9 +118,8 @@ impl Authenticator {
         metadata: impl FnOnce() -> Option<String>,
     ) -> Checked {
         match self {
-            Self::Passthrough(None) => Checked::Passes(Known::default()),
             Self::None => Checked::Passes(Known::of(Some(unread(headers)))),
-            Self::Passthrough(Some(tokens)) => Checked::Passes(Known::of(tokens.look_at(headers))),
+            Self::Passthrough(passing) => Checked::Passes(Known::of(passing.look_at(headers))),
             Self::Jwt(gate) => match gate.check(headers, gate.tokens.keys.known().as_ref()) {
                 Ok(caller) => Checked::Passes(Known::of(Some(caller))),
                 Err(NotPassed::Unsure) => Checked::Later,
@@ -155,12 +158,15 @@ impl Authenticator {
     /// Whether somebody should call [`Self::read_keys`] beside the traffic: nobody waits for the keys of tokens that only
     /// pass through.
     pub(crate) fn wants_keys(&self) -> bool {
-        matches!(self, Self::Passthrough(Some(tokens)) if tokens.keys.is_due())
+        let Self::Passthrough(passing) = self else { return false };
+        passing.tokens.as_ref().is_some_and(|tokens| tokens.keys.is_due())
     }
 
     /// Reads an issuer's keys that nobody waits for.
     pub(crate) async fn read_keys(&self) {
-        if let Self::Passthrough(Some(tokens)) = self {
+        if let Self::Passthrough(passing) = self
+            && let Some(tokens) = &passing.tokens
+        {
             tokens.keys.read(tokens.keys.known().as_ref()).await;
         }
     }
@@ -224,12 +230,6 @@ impl Tokens {
             keys: KeySet::new(&tokens.jwks),
             remembered: Remembered::default(),
         }
-    }
-
-    /// What a token says that passes through, if it is valid; the server judges it.
-    fn look_at(&self, headers: &HeaderMap) -> Option<Arc<Caller>> {
-        let Presented::Token(token) = credentials::bearer(headers) else { return None };
-        Some(self.verify(token, &*self.keys.any()?).ok()?.0)
     }
 
     /// Whose token it is, and its scopes.

@@ -107,7 +107,7 @@ impl Carrier {
         let asked = Asked {
             route: &route.config.name,
             instance: &identity.instance_id,
-            address: caller.peer,
+            address: caller.origin.address(&parts.headers).unwrap_or(caller.peer),
             key: told.and_then(|caller| caller.api_key_id.as_deref()),
             user,
             organization,
@@ -130,9 +130,10 @@ impl Carrier {
         caller: &Caller,
     ) -> Response<Content> {
         let TurnedAway { failure, answer, state } = away;
-        let Asking { mut owner, mut body, .. } = *asking;
+        let Asking { parts, mut owner, mut body, .. } = *asking;
         let (identity, at) = (route.instance.identity(), self.clock.tick());
-        if self.refusals.note_known(identity, caller.client_ip.as_ref(), &failure, at) {
+        let client_ip = caller.origin.recorded(&parts.headers, self.clock.timestamp());
+        if self.refusals.note_known(identity, client_ip.as_ref(), &failure, at) {
             let reading = body.read_off(MAX_READ);
             let _ = Box::pin(tokio::time::timeout(crate::reception::READ_OF_REFUSED, reading)).await;
             if let Some(state) = state {

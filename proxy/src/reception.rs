@@ -140,7 +140,8 @@ impl Carrier {
     ) -> Response<Content> {
         let identity = route.instance.identity();
         let told = (&**denied.caller(), denied.failure());
-        if self.refusals.note(identity, caller.client_ip.as_ref(), told, self.clock.tick()) {
+        let client_ip = caller.origin.recorded(request.headers(), self.clock.timestamp());
+        if self.refusals.note(identity, client_ip.as_ref(), told, self.clock.tick()) {
             let (parts, body) = request.into_parts();
             let instance = Arc::new(route.instance.apart());
             let known = Some(Arc::clone(denied.caller()));

@@ -2,10 +2,11 @@
 //! checked first; an invalid one changes nothing and says why.
 
 use crate::{
-    admin::Entrance, admission::Admission, clock::Clock, route::Servers, router::Routes, tls::Certificate,
+    admin::Entrance, admission::Admission, client_ip::AddressPolicy, clock::Clock, route::Servers,
+    router::Routes, tls::Certificate,
 };
 use arc_swap::ArcSwap;
-use mcpmeter_config::{ClientIp, Config, Flag, Source};
+use mcpmeter_config::{Config, Flag, Source};
 use mcpmeter_journal::chain;
 use std::{
     os::unix::fs::MetadataExt,
@@ -50,7 +51,7 @@ pub(crate) struct Reloader {
     pub(crate) origin: ConfigOrigin,
     pub(crate) current: Config,
     pub(crate) routes: Arc<ArcSwap<Routes>>,
-    pub(crate) client_ip: Arc<ArcSwap<ClientIp>>,
+    pub(crate) addresses: Arc<ArcSwap<AddressPolicy>>,
     pub(crate) certificate: Option<Certificate>,
     pub(crate) entrance: Entrance,
     pub(crate) servers: Servers,
@@ -110,7 +111,7 @@ impl Reloader {
         self.routes.store(Arc::new(routes));
         let admission = Admission::build(&config, Some(&self.admission.load()), self.clock);
         self.admission.store(Arc::new(admission));
-        self.client_ip.store(Arc::new(config.privacy.client_ip));
+        self.addresses.store(Arc::new(AddressPolicy::of(&config)));
         for change in &changes.restart {
             warn!(key = %change, "this change takes effect at the next start");
         }

@@ -3,7 +3,7 @@
 
 use crate::{
     auth, gate,
-    identity::Authenticator,
+    identity::{Authenticator, BearerHash},
     key_ring::KeyRing,
     occupancy::Occupancy,
     process_meter::{Meter, Meters},
@@ -53,6 +53,8 @@ pub(crate) struct Servers {
     pub(crate) meters: Meters,
     /// Who may call them, where that is told by keys.
     pub(crate) keys: Arc<KeyRing>,
+    /// By what credentials of others are told apart.
+    pub(crate) bearer_hash: BearerHash,
     /// What they are shown, and what our own ports show.
     pub(crate) certificates: Certificates,
 }
@@ -149,8 +151,9 @@ impl Route {
         let authenticator = same.map(|known| Arc::clone(&known.authenticator));
         Ok(Self {
             server,
-            authenticator: authenticator
-                .unwrap_or_else(|| Arc::new(Authenticator::of(&wanted.identity, &servers.keys))),
+            authenticator: authenticator.unwrap_or_else(|| {
+                Arc::new(Authenticator::of(&wanted.identity, &servers.keys, &servers.bearer_hash))
+            }),
             meter,
             instance,
             occupancy: known.map(|known| Arc::clone(&known.occupancy)).unwrap_or_default(),

@@ -3,7 +3,9 @@
 
 use crate::{
     auth,
+    keyed_hash::KeyedHash,
     process_meter::{Meter, Use},
+    redaction,
     route::{Route, Servers, Target},
     upstream::HeadLimits,
 };
@@ -28,6 +30,8 @@ impl Routes {
     /// and, if the way to the upstream is the same, its connections.
     pub(crate) fn build(config: &config::Config, earlier: &Self, servers: &Servers) -> io::Result<Self> {
         let mut routes = Self { public_hosts: config.proxy.public_hosts.clone(), ..Self::default() };
+        let hash = |key| Arc::new(KeyedHash::lasting(key, "bearer token"));
+        servers.bearer_hash.store(config.privacy.hash_key.as_ref().map(hash));
         let heads = HeadLimits { fields: config.proxy.max_headers, bytes: config.proxy.max_header_bytes };
         for wanted in &config.routes {
             let known = earlier.find(wanted);
@@ -41,6 +45,8 @@ impl Routes {
             };
         }
         routes.retired = earlier.leave_behind(&routes);
+        let redactor = redaction::redactor(&config.privacy);
+        routes.instances().for_each(|instance| instance.redact_with(Arc::clone(&redactor)));
         Ok(routes)
     }
 

@@ -3,6 +3,7 @@
 use crate::{
     admin::Entrance,
     admission::{self, Admission},
+    client_ip::AddressPolicy,
     clock::Clock,
     key_ring::KeyRing,
     lifecycle::Stopping,
@@ -17,7 +18,7 @@ use crate::{
     tls::Certificate,
 };
 use arc_swap::ArcSwap;
-use mcpmeter_config::{ClientIp, Config, StoreUrl};
+use mcpmeter_config::{Config, StoreUrl};
 use mcpmeter_journal::{Journal, KeyStore, ProcessSample};
 use mcpmeter_observer::{CallRecord, Instance, Tick};
 use std::{sync::Arc, time::Duration};
@@ -36,7 +37,7 @@ pub(crate) struct Running {
     pub(crate) stopping: Stopping,
     pub(crate) certificate: Option<Certificate>,
     pub(crate) entrance: Entrance,
-    pub(crate) client_ip: Arc<ArcSwap<ClientIp>>,
+    pub(crate) addresses: Arc<ArcSwap<AddressPolicy>>,
     /// What all servers have in common.
     pub(crate) servers: Servers,
     /// Callers that are not let in.
@@ -52,7 +53,7 @@ impl Running {
             origin,
             current,
             routes: Arc::clone(&self.routes),
-            client_ip: Arc::clone(&self.client_ip),
+            addresses: Arc::clone(&self.addresses),
             servers: self.servers.clone(),
             admission: Arc::clone(&self.admission),
             clock: self.clock,

@@ -3,7 +3,7 @@
 //! figures); or, with `proxy.runtime = "shared"`, one runtime that all cores share.
 
 use crate::{
-    client_ip,
+    client_ip::{AddressPolicy, Origin},
     connection::{self, Protocols},
     departure::Socket,
     forward::{Caller, Carrier},
@@ -15,7 +15,7 @@ use crate::{
     upstream::set_options,
 };
 use arc_swap::ArcSwap;
-use mcpmeter_config::{ClientIp, Runtime};
+use mcpmeter_config::Runtime;
 use std::{
     io,
     net::TcpListener,
@@ -42,8 +42,8 @@ pub(crate) struct Worker {
     pub(crate) carrier: Arc<Carrier>,
     pub(crate) protocols: Arc<Protocols>,
     pub(crate) certificate: Option<Certificate>,
-    /// `privacy.client_ip`, which a reload may change.
-    pub(crate) client_ip: Arc<ArcSwap<ClientIp>>,
+    /// What is configured about addresses, which a reload may change.
+    pub(crate) addresses: Arc<ArcSwap<AddressPolicy>>,
     /// For connections, shared by all workers.
     pub(crate) room: Room,
     /// `proxy.request_head_timeout_ms`.
@@ -75,13 +75,13 @@ impl Worker {
     }
 
     async fn run(self) {
-        let Self { listener, carrier, protocols, certificate, client_ip, room, patience } = self;
+        let Self { listener, carrier, protocols, certificate, addresses, room, patience } = self;
         let listener = match AsyncListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "cannot listen"),
         };
         let connections =
-            Connections { carrier: Arc::clone(&carrier), protocols, certificate, client_ip, patience };
+            Connections { carrier: Arc::clone(&carrier), protocols, certificate, addresses, patience };
         let sweeping = Arc::clone(&carrier);
         carrier.tasks.spawn(async move { sweep_pool(&sweeping).await });
         loop {
@@ -136,7 +136,7 @@ struct Connections {
     carrier: Arc<Carrier>,
     protocols: Arc<Protocols>,
     certificate: Option<Certificate>,
-    client_ip: Arc<ArcSwap<ClientIp>>,
+    addresses: Arc<ArcSwap<AddressPolicy>>,
     patience: Duration,
 }
 
@@ -144,12 +144,11 @@ impl Connections {
     /// Serves an accepted connection in a task of its own.
     fn begin(&self, stream: TcpStream, seat: Seat) {
         set_options(&stream);
-        let mode = **self.client_ip.load();
         let Ok(peer) = stream.peer_addr().map(|peer| peer.ip()) else { return };
-        let client_ip = client_ip::minimise(peer, mode);
+        let origin = Origin::new(Some(peer), Arc::clone(&self.addresses));
         let (carrier, protocols) = (Arc::clone(&self.carrier), Arc::clone(&self.protocols));
         let ongoing = carrier.activity.begin(Kind::Connection);
-        let mut caller = Caller { peer, client_ip, client_certificate: None, watch: HeadWatch::new() };
+        let mut caller = Caller { peer, origin, client_certificate: None, watch: HeadWatch::new() };
         let patience = self.patience;
         let socket = Socket::new(stream);
         let stream =

@@ -45,10 +45,10 @@ impl Workers {
                 admission: Arc::clone(&running.admission),
             });
             let protocols = Arc::new(Protocols::new(limits));
-            let (certificate, client_ip) = (running.certificate.clone(), Arc::clone(&running.client_ip));
+            let (certificate, addresses) = (running.certificate.clone(), Arc::clone(&running.addresses));
             let patience = Duration::from_millis(limits.request_head_timeout_ms);
             let room = room.clone();
-            let worker = Worker { listener, carrier, protocols, certificate, client_ip, room, patience };
+            let worker = Worker { listener, carrier, protocols, certificate, addresses, room, patience };
             workers.threads.push(worker.start(number, limits)?);
             workers.activity.push(activity);
         }

@@ -100,3 +100,24 @@ async fn a_session_with_a_program_is_its_callers_alone() {
     let users: Vec<_> = rows.iter().map(|row| row["user_id"].as_str().expect("a user")).collect();
     assert_eq!(users, ["ann", "bob", "ann"]);
 }
+
+#[tokio::test]
+async fn credentials_that_pass_are_told_apart_by_a_hash_where_there_is_a_key_for_it() {
+    let upstream = Serving::results();
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = folder.path().join("hash.key");
+    std::fs::write(&key, "0123456789abcdef0123456789abcdef").expect("written");
+    let privacy = format!("[privacy]\nhash_key = {{ file = \"{}\" }}\n", key.display());
+    let proxy = Mcpmeter::start(&format!("{privacy}{}", upstream.route("a")));
+    for lines in ["Authorization: Bearer one\r\n", "Authorization: Bearer two\r\n", "X-API-Key: one\r\n", ""]
+    {
+        assert_eq!(ask(&proxy, lines).await.status(), 200);
+    }
+    let rows = proxy.stop().await;
+    let [one, two, same, none] = rows.iter().map(|row| row["api_key_id"].as_str()).collect::<Vec<_>>()[..]
+    else {
+        panic!("four rows")
+    };
+    assert!(one.is_some_and(|hash| hash.len() == 22 && hash != "one") && one != two && one == same);
+    assert_eq!((none, caller_of(&rows[0])[1]), (None, "unverified"));
+}

@@ -2,6 +2,7 @@
 
 #![expect(clippy::large_futures, reason = "the future of a test is made once, not per exchange")]
 
+mod addresses;
 mod admin_access;
 mod attacks;
 mod authorization;
@@ -12,6 +13,7 @@ mod concurrency;
 mod doctor;
 mod encryption;
 mod endings;
+mod erase;
 mod every_column;
 mod forwarding;
 mod hosts;
@@ -40,6 +42,7 @@ mod permission;
 mod planted_secrets;
 mod probes;
 mod process_meter;
+mod redaction;
 mod redirects;
 mod reloading;
 mod run_command;

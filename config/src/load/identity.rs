@@ -6,6 +6,7 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use super::found::{Found, Raw};
+use super::network;
 use super::secret::read_secret;
 use super::section::{Reading, Section};
 use crate::{Algorithm, HttpUpstream, Identity, Jwks, Problem, Scheme, Secret, Tokens};
@@ -114,7 +115,7 @@ impl Keys {
             upstream_authorization: section.read("upstream_authorization", decode_secret).valid(),
             user_header: section.read("user_header", decode_header).valid(),
             organization_header: section.read("organization_header", decode_header).valid(),
-            networks: section.each("networks", decode_network).valid().unwrap_or_default(),
+            networks: section.each("networks", network::decode_network).valid().unwrap_or_default(),
         }
     }
 
@@ -218,14 +219,5 @@ fn decode_header(found: &Found<'_>) -> Result<HeaderName, Problem> {
     found.as_full_text()?.parse().map_err(|_| {
         Problem::new("value-invalid", "it is not the name of a header")
             .help("for example \"X-Forwarded-User\"")
-    })
-}
-
-fn decode_network(found: &Found<'_>) -> Result<IpNet, Problem> {
-    let text = found.as_full_text()?;
-    let parsed = text.parse().or_else(|_| text.parse().map(|address: IpAddr| address.into()));
-    parsed.map_err(|_| {
-        Problem::new("value-invalid", "it is neither a network nor an address")
-            .help("for example \"10.0.0.0/8\" or \"127.0.0.1\"")
     })
 }

@@ -90,7 +90,7 @@ const LISTS: [&str; 4] = ["limit", "quota", "route", "rule"];
 
 /// Whether a key is part of a route or the like, and so cannot be overridden: which route would it be?
 pub(super) fn is_listed(key: &str) -> bool {
-    LISTS.contains(&key.split('.').next().unwrap_or(key))
+    LISTS.contains(&key.split('.').next().unwrap_or(key)) || key.starts_with("privacy.redact.")
 }
 
 /// A double underscore is what makes a variable ours: `MCPMETER_CONFIG` belongs to the command line.

@@ -32,7 +32,16 @@ const COLUMNS: [(&str, Kind); 15] = [
     ("revision", Kind::BigInt),
 ];
 /// Those that a change may change.
-const CHANGING: [&str; 5] = ["hash", "previous_hash", "previous_until", "revoked_at", "revision"];
+const CHANGING: [&str; 8] = [
+    "hash",
+    "previous_hash",
+    "previous_until",
+    "name",
+    "user_id",
+    "organization_id",
+    "revoked_at",
+    "revision",
+];
 
 /// The columns but for the number, separated by commas: what is saved from a damaged file beside it.
 pub(crate) static SAVED: LazyLock<String> = LazyLock::new(|| names(&COLUMNS[..COLUMNS.len() - 1]));

@@ -13,6 +13,7 @@ use mcpmeter_observer::{CallRecord, Timestamp};
 use rusqlite::Transaction as SqliteTransaction;
 use std::{
     borrow::Borrow,
+    collections::BTreeSet,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio_postgres::types::Type;
@@ -63,7 +64,23 @@ pub(crate) fn mark_sqlite(
     transaction: &SqliteTransaction<'_>,
     records: &[CallRecord],
 ) -> rusqlite::Result<()> {
-    let starts = buckets_of(records);
+    mark_buckets(transaction, buckets_of(records))?;
+    leaving::note_late(transaction, records)
+}
+
+/// Marks the buckets of rows that this transaction has changed or deleted in SQLite.
+pub(crate) fn mark_changed_sqlite(
+    transaction: &SqliteTransaction<'_>,
+    instants: impl Iterator<Item = Timestamp>,
+) -> rusqlite::Result<()> {
+    let starts: BTreeSet<_> = instants.map(|at| Span::FiveMinutes.start_of(at)).collect();
+    mark_buckets(transaction, starts)
+}
+
+fn mark_buckets(
+    transaction: &SqliteTransaction<'_>,
+    starts: impl IntoIterator<Item = Timestamp>,
+) -> rusqlite::Result<()> {
     let mut mark = transaction.prepare_cached(
         "insert into rollup_dirty (bucket_start, version, marked_at) values (?1, 1, ?2)
          on conflict (bucket_start) do update set version = version + 1, marked_at = excluded.marked_at",
@@ -71,7 +88,7 @@ pub(crate) fn mark_sqlite(
     for start in starts {
         mark.execute((start.0, now().0))?;
     }
-    leaving::note_late(transaction, records)
+    Ok(())
 }
 
 /// The wall clock, as far as marks need it: a clock that is set back or forth makes a bucket's turn come

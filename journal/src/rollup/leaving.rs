@@ -10,6 +10,7 @@ use crate::{
 };
 use mcpmeter_observer::{CallRecord, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Transaction};
+use uuid::Uuid;
 
 /// The tables: at most one bucket, and the rows that came for it since.
 pub(super) fn tables() -> String {
@@ -66,6 +67,24 @@ pub(super) fn note_late(transaction: &Transaction<'_>, records: &[CallRecord]) -
         }
     }
     Ok(())
+}
+
+/// A row has another id from now on; absent if it is gone.
+pub(crate) fn rename_late_sqlite(
+    transaction: &Transaction<'_>,
+    created_at: Timestamp,
+    id: Uuid,
+    another: Option<Uuid>,
+) -> rusqlite::Result<()> {
+    match another {
+        Some(another) => transaction
+            .prepare_cached("update rollup_late set id = ?3 where created_at = ?1 and id = ?2")?
+            .execute((created_at.0, id, another)),
+        None => transaction
+            .prepare_cached("delete from rollup_late where created_at = ?1 and id = ?2")?
+            .execute((created_at.0, id)),
+    }
+    .map(drop)
 }
 
 /// The condition, after others, on the rows of the log that are to be counted for a bucket while another one, or

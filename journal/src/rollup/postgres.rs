@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::{error::SqlState, types::Type};
 
 /// The leader's lock: "mcprolls" in ASCII.
-const LEADER: i64 = i64::from_be_bytes(*b"mcprolls");
+pub(super) const LEADER: i64 = i64::from_be_bytes(*b"mcprolls");
 /// A bucket of a hundred thousand calls a second takes minutes. A leader that vanishes gives the lock up soon.
 /// PostgreSQL guesses that a bucket is a ninth of everything, and would spend seconds on machine code for that.
 const SETTINGS: &str = "

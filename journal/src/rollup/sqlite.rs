@@ -211,7 +211,8 @@ fn add_up_cells(connection: &Connection, lower: Span, range: Range<i64>) -> rusq
     Ok(made)
 }
 
-fn insert(
+/// Adds cells that follow their rows.
+pub(super) fn insert(
     transaction: &Transaction<'_>,
     span: Span,
     subject: Subject,

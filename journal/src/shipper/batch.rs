@@ -39,7 +39,7 @@ impl Shipper {
             let leg = Leg { spool_id: self.spool_id, from, to: last.seq };
             let records: Vec<_> = part.iter().filter_map(|entry| entry.record.as_ref().ok()).collect();
             let aside = match self.attempt(connection, &records, leg).await {
-                Ok(()) => part.len() - records.len(),
+                Ok(()) => part.iter().filter(|entry| entry.is_misfit()).count(),
                 Err(ShipError::Shipment(error)) => match self.instead(part, &error) {
                     Instead::Parts(split) => {
                         self.renew(connection).await?;
@@ -126,7 +126,7 @@ impl Shipper {
 
     pub(super) async fn set_aside_unreadable(&mut self, batch: &[Entry]) -> Result<(), ShipError> {
         let mut unreadable = Vec::new();
-        for entry in batch {
+        for entry in batch.iter().filter(|entry| entry.is_misfit()) {
             if let Err(error) = &entry.record {
                 unreadable.push(Misfit { seq: entry.seq, reason: chain(error) });
             }

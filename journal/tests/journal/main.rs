@@ -8,6 +8,7 @@ mod postgres;
 
 mod accounts;
 mod columns;
+mod erase;
 mod full_disk;
 mod gaps;
 mod harness;

@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 const RANGE_US: i64 = 50 * 3_600_000_000 + 123_456_789;
 
 /// Calls spread over [`RANGE_US`]: dense in some buckets, absent from others; every value also absent.
-fn traffic(seed: u64, count: u64) -> Vec<Box<CallRecord>> {
+pub(crate) fn traffic(seed: u64, count: u64) -> Vec<Box<CallRecord>> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut name = |of: &str, many: u32| -> Option<Text> {
         let number = random.u32(0..=many);
@@ -130,14 +130,14 @@ fn told(rollup: &Rollup) -> BTreeMap<Label, Told> {
 
 /// Every table, alone and with what is not rolled up yet, says what the records say. If marks are left, the
 /// tables alone may lag behind.
-async fn assert_right(reader: &Reader, records: &[Box<CallRecord>], all_rolled_up: bool) {
+pub(crate) async fn assert_right(reader: &Reader, records: &[Box<CallRecord>], all_rolled_up: bool) {
     for (subject, span) in Subject::ALL.into_iter().flat_map(|subject| Span::ALL.map(|span| (subject, span)))
     {
         assert_table_right(reader, records, all_rolled_up, subject, span).await;
     }
 }
 
-async fn assert_table_right(
+pub(crate) async fn assert_table_right(
     reader: &Reader,
     records: &[Box<CallRecord>],
     all_rolled_up: bool,
@@ -159,7 +159,11 @@ async fn assert_table_right(
 }
 
 /// The same without the 5 minutes of users, which go with their rows.
-async fn assert_what_stays_right(reader: &Reader, records: &[Box<CallRecord>], all_rolled_up: bool) {
+pub(crate) async fn assert_what_stays_right(
+    reader: &Reader,
+    records: &[Box<CallRecord>],
+    all_rolled_up: bool,
+) {
     for (subject, span) in Subject::ALL.into_iter().flat_map(|subject| Span::ALL.map(|span| (subject, span)))
     {
         if (subject, span) != (Subject::Usage, Span::FiveMinutes) {
@@ -168,17 +172,17 @@ async fn assert_what_stays_right(reader: &Reader, records: &[Box<CallRecord>], a
     }
 }
 
-fn postgres_reader(place: &Place) -> Reader {
+pub(crate) fn postgres_reader(place: &Place) -> Reader {
     Reader::postgres(&place.url.parse().unwrap()).unwrap()
 }
 
 /// A second proxy at the same PostgreSQL, of which only the keeper is used.
-fn keeper_of(place: &Place, name: &str) -> Keeper {
+pub(crate) fn keeper_of(place: &Place, name: &str) -> Keeper {
     open_patiently(&options(&place.directory.path().join(name), Some(&place.url))).keeper
 }
 
 /// Records on their way through an outbox of that name, until they are stored.
-async fn ship(place: &Place, name: &str, records: &[Box<CallRecord>]) {
+pub(crate) async fn ship(place: &Place, name: &str, records: &[Box<CallRecord>]) {
     let opened = open_patiently(&options(&place.directory.path().join(name), Some(&place.url)));
     let running = crate::harness::Running::start(opened);
     records.iter().for_each(|record| running.journal.accept(record.clone()));

@@ -66,7 +66,8 @@ impl Exchange {
     pub fn handle_refusal(&mut self, failure: &Failure, now: Tick) {
         self.handle_failure(failure, now);
         if self.finished.is_empty() && self.unrecorded == 0 {
-            let mut record = self.facts.begin_record(&self.instance.identity, Method::Unknown, 0);
+            let redactor = self.instance.redactor();
+            let mut record = self.facts.begin_record(&redactor, &self.instance.identity, Method::Unknown, 0);
             self.name_transports(&mut record);
             let began_at = self.facts.began_at;
             let call = OpenCall {
@@ -77,7 +78,9 @@ impl Exchange {
                 progress_token: IdToken::Missing,
                 soft_key: None,
             };
-            self.finish(call, None, |call| call.finish(Outcome::of_failure(failure), now));
+            let outcome = Outcome::of_failure(&redactor, failure);
+            drop(redactor);
+            self.finish(call, None, |call| call.finish(outcome, now));
         }
     }
 
@@ -131,7 +134,7 @@ impl Exchange {
             _ => return,
         };
         let outcome = match ending {
-            Ending::Failed(failure) if is_pipe => Outcome::of_failure(failure),
+            Ending::Failed(failure) if is_pipe => Outcome::of_failure(&self.redactor(), failure),
             Ending::ClientLeft => Outcome::new(Status::Cancelled, StatusDetail::SessionEnded, Origin::Client),
             Ending::Stopped => {
                 Outcome::new(Status::UpstreamError, StatusDetail::ProxyShutdown, Origin::Proxy)
@@ -201,7 +204,7 @@ impl Exchange {
             }
             _ if self.is_resumable(call) => None,
             Ending::Complete => Some(self.outcome_without_answer()),
-            Ending::Failed(failure) => Some(Outcome::of_failure(failure)),
+            Ending::Failed(failure) => Some(Outcome::of_failure(&self.redactor(), failure)),
             Ending::ClientLeft => {
                 let detail = match self.answer.head_at {
                     None => StatusDetail::ClientLeftBeforeHead,
@@ -220,7 +223,8 @@ impl Exchange {
     fn outcome_without_answer(&self) -> Outcome {
         let status = self.answer.status.unwrap_or(0);
         if status >= 400 {
-            return Outcome::of_http_status(status, &self.answer.error_body, self.facts.session_id.is_some());
+            let in_session = self.facts.session_id.is_some();
+            return Outcome::of_http_status(&self.redactor(), status, &self.answer.error_body, in_session);
         }
         if self.answer.reader.is_blind() && self.answer.bytes > 0 {
             return Outcome { detail: Some(StatusDetail::Unread), ..Outcome::ok() };

@@ -4,9 +4,10 @@
 use crate::{
     call::{CallId, CallRecord, Text, Tick, Timestamp},
     instance::{Caller, Head, Identity},
-    jsonrpc::IdToken,
+    jsonrpc::{IdToken, Leaf, Message},
+    outcome::words_of,
     outside_session::{OutsideSession, SoftKey},
-    redact,
+    redact::{End, Redactor},
     word::{AuthMethod, AuthState, Method},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -18,6 +19,9 @@ use std::{
 
 /// The most bytes of a user agent, a tool's or a client's name.
 const MAX_NAME: usize = 256;
+
+/// The longest id that a record shows.
+const MAX_RPC_ID: usize = 64;
 
 const SESSION_ID: &str = "mcp-session-id";
 
@@ -128,11 +132,17 @@ impl Facts {
 
     /// A record that says what is known before the body's message is: `ordinal` tells the calls of one
     /// exchange apart.
-    pub(super) fn begin_record(&self, identity: &Identity, method: Method, ordinal: u32) -> Box<CallRecord> {
+    pub(super) fn begin_record(
+        &self,
+        redactor: &Redactor,
+        identity: &Identity,
+        method: Method,
+        ordinal: u32,
+    ) -> Box<CallRecord> {
         let user_agent = self
             .user_agent
             .as_ref()
-            .map(|agent| redact::keep(&String::from_utf8_lossy(agent.as_bytes()), MAX_NAME));
+            .map(|agent| keep_name(redactor, &String::from_utf8_lossy(agent.as_bytes())));
         let id = CallId::new(self.created_at, self.entropy_of(ordinal));
         let mut record = Box::new(CallRecord::begin(id, self.created_at, method, identity));
         self.tell_caller(&mut record);
@@ -162,8 +172,24 @@ pub(super) fn session_id(headers: &HeaderMap) -> Option<&HeaderValue> {
 }
 
 /// A name as a record keeps it.
-pub(super) fn keep_name(name: &str) -> Text {
-    redact::keep(name, MAX_NAME)
+pub(super) fn keep_name(redactor: &Redactor, name: &str) -> Text {
+    redactor.keep(name, MAX_NAME, End::Whole)
+}
+
+/// The same for a name in a message.
+pub(super) fn name_of(redactor: &Redactor, message: &Message, leaf: Leaf) -> Option<Text> {
+    words_of(message, leaf).map(|(name, end)| redactor.keep(name, MAX_NAME, end))
+}
+
+/// The id of a request as it was written. A number is what a client has counted; a text could be anything.
+pub(super) fn keep_id(redactor: &Redactor, message: &Message) -> Option<Text> {
+    let id = message.raw_id()?;
+    let is_number =
+        id.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E'));
+    if is_number {
+        return Some(id[..id.floor_char_boundary(MAX_RPC_ID)].into());
+    }
+    Some(redactor.keep(&id, MAX_RPC_ID, End::of(message.is_truncated(Leaf::Id))))
 }
 
 /// An event id, to be recognised again but not to be kept.

@@ -2,7 +2,7 @@
 
 use super::{
     Asked, Exchange, Role,
-    facts::{Facts, keep_name},
+    facts::{Facts, keep_id, keep_name, name_of},
 };
 use crate::{
     call::{CallRecord, MODERN, Text, Tick},
@@ -21,8 +21,6 @@ const ASSUMED_VERSION: &str = "2025-03-26";
 /// The most calls recorded of one exchange. Only a batch (2025-03-26) can have more than one; what is beyond this
 /// is counted as lost, because a body must not decide how much memory and time its calls take.
 const MAX_CALLS: usize = 1000;
-/// The longest id that a record shows.
-const MAX_RPC_ID: usize = 64;
 
 impl Asked {
     /// A body in which calls may be.
@@ -89,16 +87,18 @@ impl Exchange {
 
     /// A call begins.
     fn open_call(&mut self, method: Method, message: &Message, now: Tick) {
-        let mut record = self.facts.begin_record(&self.instance.identity, method, self.asked.requests);
-        record.tool_name = message.text(Leaf::Name).filter(|_| method == Method::ToolsCall).map(keep_name);
+        let redactor = self.redactor();
+        let mut record =
+            self.facts.begin_record(&redactor, &self.instance.identity, method, self.asked.requests);
+        record.tool_name = name_of(&redactor, message, Leaf::Name).filter(|_| method == Method::ToolsCall);
         record.input_bytes = message.bytes;
         record.batch_index = message.batch_index;
-        record.rpc_id = message.raw_id().map(|id| id[..id.floor_char_boundary(MAX_RPC_ID)].into());
-        record.header_mismatch = self.differs_from_headers(method, record.tool_name.as_deref());
+        record.rpc_id = keep_id(&redactor, message);
+        record.header_mismatch = self.differs_from_headers(method, message.text(Leaf::Name));
         let info = self.session.as_ref().and_then(|session| session.info.get());
         record.protocol_version = self.version_of(message, info);
         let client = |leaf, of_session: fn(&SessionInfo) -> &Option<Text>| {
-            message.text(leaf).map(keep_name).or_else(|| info.and_then(|info| of_session(info).clone()))
+            name_of(&redactor, message, leaf).or_else(|| info.and_then(|info| of_session(info).clone()))
         };
         record.client_name = client(Leaf::MetaClientName, |info| &info.client_name);
         record.client_version = client(Leaf::MetaClientVersion, |info| &info.client_version);
@@ -185,7 +185,8 @@ impl Exchange {
         let stated = message.text(Leaf::MetaVersion).or(header);
         match (stated, agreed) {
             (Some(stated), Some(agreed)) if *stated == **agreed => Some(Text::clone(agreed)),
-            (Some(stated), _) => Some(keep_name(stated)),
+            (Some(stated), _) => name_of(&self.redactor(), message, Leaf::MetaVersion)
+                .or_else(|| Some(keep_name(&self.redactor(), stated))),
             (None, Some(agreed)) => Some(Text::clone(agreed)),
             (None, None) if matches!(self.role, Role::LegacyPost(_) | Role::Pipe { .. }) => None,
             (None, None) => Some(ASSUMED_VERSION.into()),
@@ -203,8 +204,8 @@ impl Exchange {
     fn note_initialize(&mut self, message: &Message) {
         let client = SessionInfo {
             protocol_version: None,
-            client_name: message.text(Leaf::ClientName).map(keep_name),
-            client_version: message.text(Leaf::ClientVersion).map(keep_name),
+            client_name: name_of(&self.redactor(), message, Leaf::ClientName),
+            client_version: name_of(&self.redactor(), message, Leaf::ClientVersion),
         };
         match &self.role {
             Role::LegacyPost(conversation) | Role::Pipe { conversation, .. } => {
@@ -215,7 +216,7 @@ impl Exchange {
     }
 
     fn take_cancel(&mut self, message: &Message, at: Tick) {
-        let reason = message.text(Leaf::Reason).map(keep_name);
+        let reason = name_of(&self.redactor(), message, Leaf::Reason);
         let cancel = Cancel { id: message.id_token(Leaf::RequestId), reason, at };
         match &self.session {
             Some(session) => session.note_cancel(cancel),
@@ -263,9 +264,10 @@ impl Exchange {
         let method =
             self.facts.mcp_method.as_ref().and_then(|method| Method::of_request(method.to_str().ok()?));
         let Some(method) = method else { return };
-        let mut record = self.facts.begin_record(&self.instance.identity, method, 0);
-        record.tool_name =
-            self.facts.announced_tool().filter(|_| method == Method::ToolsCall).map(|tool| keep_name(&tool));
+        let redactor = self.redactor();
+        let mut record = self.facts.begin_record(&redactor, &self.instance.identity, method, 0);
+        let tool = self.facts.announced_tool().filter(|_| method == Method::ToolsCall);
+        record.tool_name = tool.map(|tool| keep_name(&redactor, &tool));
         record.protocol_version = self.version_of(&Message::default(), None);
         self.push_call(record, &Message::default(), now);
     }

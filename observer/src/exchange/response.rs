@@ -2,22 +2,20 @@
 
 use super::{
     Asked, Exchange, Finished, Role,
-    facts::{hash_event_id, session_id},
+    facts::{hash_event_id, name_of, session_id},
 };
 use crate::{
     call::{Text, Tick},
     conversation::SessionInfo,
     correlator::OpenCall,
     jsonrpc::{IdToken, Kind, Leaf, Message},
-    outcome::{Outcome, hash_leaf},
+    outcome::{MAX_ERROR_BODY, Outcome, hash_leaf},
     reader::{Read, Reader},
     word::{Framing, MatchKind, Origin, Status, StatusDetail},
 };
 use http::{HeaderMap, header};
 use std::sync::Arc;
 
-/// How much of an error's body is kept for its message.
-const MAX_ERROR_BODY: usize = 512;
 /// Events at the beginning of a resumed stream that are looked at although no answer is waited for.
 const MAX_REPLAYED: u64 = 256;
 /// Event ids remembered of one stream; a client resumes behind one of the last.
@@ -255,7 +253,8 @@ impl Exchange {
         at: Tick,
     ) {
         let (began_at, asked_at) = (call.began_at, call.asked_at);
-        self.finish(call, Some(at), |call| call.answer(message, kind, framing, bytes, at));
+        let redactor = self.redactor();
+        self.finish(call, Some(at), |call| call.answer(&redactor, message, kind, framing, bytes, at));
         if let Some(state) = hash_leaf(message, Leaf::ResultRequestState) {
             self.remember_round(state);
         }
@@ -280,7 +279,7 @@ impl Exchange {
         };
         let Some(info) = info else { return false };
         if let Some(session) = self.session.as_ref().filter(|_| !message.has_error()) {
-            let protocol_version = message.text(Leaf::ResultVersion).map(super::facts::keep_name);
+            let protocol_version = name_of(&self.redactor(), message, Leaf::ResultVersion);
             // A session is opened once; a second answer to the same request says nothing new.
             let _ = session.info.set(SessionInfo { protocol_version, ..info });
         }

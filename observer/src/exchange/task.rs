@@ -7,7 +7,8 @@ use super::{Exchange, Finished, Role};
 use crate::{
     call::Tick,
     jsonrpc::{IdToken, Leaf, Message},
-    outcome::{Outcome, hash_leaf},
+    outcome::{Outcome, hash_leaf, words_of},
+    redact::{End, Redactor},
     tasks::{TaskEnd, TaskQuestion},
     word::{Framing, Method, Status},
 };
@@ -63,8 +64,8 @@ impl Exchange {
     ) -> bool {
         let Some(question) = self.take_question(id) else { return false };
         let outcome = match question.wants_result {
-            true => Some((Outcome::of_answer(message, Method::ToolsList), true)),
-            false => outcome_of(message, &OF_ANSWER),
+            true => Some((Outcome::of_answer(&self.redactor(), message, Method::ToolsList), true)),
+            false => outcome_of(&self.redactor(), message, &OF_ANSWER),
         };
         if let Some(outcome) = outcome {
             self.end_task(&question.task, outcome, (framing, question.bytes, bytes, at));
@@ -98,7 +99,7 @@ impl Exchange {
             return;
         }
         let Some(task) = hash_leaf(message, Leaf::ParamsTaskId) else { return };
-        if let Some(outcome) = outcome_of(message, &OF_NOTICE) {
+        if let Some(outcome) = outcome_of(&self.redactor(), message, &OF_NOTICE) {
             self.end_task(&task, outcome, (framing, 0, bytes, at));
         }
     }
@@ -146,19 +147,22 @@ const OF_NOTICE: Place = Place {
 
 /// How the task has ended, if it has; and whether that is the call's own outcome, or a word for it that a
 /// `tasks/result` may still say more of (2025-11-25).
-fn outcome_of(message: &Message, place: &Place) -> Option<(Outcome, bool)> {
-    let words = message.text(place.message);
+fn outcome_of(redactor: &Redactor, message: &Message, place: &Place) -> Option<(Outcome, bool)> {
+    let words = words_of(message, place.message);
     Some(match message.text(place.status)? {
         "completed" if message.is_true(place.is_error) => {
             let text = message.first_text(Leaf::InnerContentText);
-            (Outcome::tool_error(text.as_deref().or(words)), true)
+            let end = End::of(message.is_truncated(Leaf::InnerContentText));
+            (Outcome::tool_error(redactor, text.as_deref().map(|text| (text, end)).or(words)), true)
         }
         "completed" => (Outcome::ok(), false),
         "failed" => match message.scalar(place.error_code) {
-            code @ Some(_) => (Outcome::of_code(code, message.text(place.error_message).or(words)), true),
-            None => (Outcome::tool_error(words), false),
+            code @ Some(_) => {
+                (Outcome::of_code(redactor, code, words_of(message, place.error_message).or(words)), true)
+            }
+            None => (Outcome::tool_error(redactor, words), false),
         },
-        "cancelled" => (Outcome::cancelled(words.map(super::facts::keep_name)), true),
+        "cancelled" => (Outcome::cancelled(super::facts::name_of(redactor, message, place.message)), true),
         _ => return None,
     })
 }

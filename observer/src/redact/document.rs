@@ -1,28 +1,54 @@
 //! Secrets in a JSON text: in each of its strings as it reads, whatever escapes it is written with, and under names that
 //! say what they are. Everything else stays as it was written, numbers to their last digit.
 
-use super::rules::{mask, names_secret};
-use crate::call::Text;
+use super::{
+    Redactor,
+    named::{Class, class_of_field},
+    opaque::{is_harmless, looks_random},
+    private_key,
+};
 use serde_json::Value;
+use std::borrow::Cow;
 
-/// A JSON text as a record may keep it, at most `cap` bytes. It may have been cut already, and so may this one be.
-pub(crate) fn keep_document(json: &str, cap: usize) -> Text {
-    let mut kept = String::with_capacity(json.len().min(cap));
-    let (mut rest, mut name) = (json, None);
+/// What stands in the place of a value whose name says all.
+const MASK: &str = "[redacted]";
+
+/// A JSON text as it may be kept, as far as the first `cap` bytes go. It may have been cut already.
+pub(super) fn redact(redactor: &Redactor, json: &str, cap: usize) -> String {
+    let mut document = Document {
+        redactor,
+        kept: String::with_capacity(json.len().min(cap)),
+        named: None,
+        in_array: None,
+        told: None,
+        is_split: private_key::is_split(json),
+    };
+    let mut rest = json;
     while let Some(at) = rest.find('"')
-        && kept.len() < cap
+        && document.kept.len() < cap
     {
-        let between = &rest[..at];
-        // A value follows its name and a colon; anything else in between begins something new.
-        let is_named = name.take().is_some_and(|secret| secret && between.trim() == ":");
-        kept.push_str(between);
+        document.push_between(&rest[..at]);
         let literal = &rest[at..at + length_of_literal(&rest[at..])];
-        name = push_string(&mut kept, literal, is_named);
         rest = &rest[at + literal.len()..];
+        document.push_string(literal, rest.trim_start().starts_with(':'));
     }
-    kept.push_str(rest);
-    kept.truncate(kept.floor_char_boundary(cap));
-    kept.into()
+    if document.kept.len() < cap {
+        document.push_between(rest);
+    }
+    document.kept
+}
+
+struct Document<'a> {
+    redactor: &'a Redactor,
+    kept: String,
+    /// What the name says that was read last, if nothing has come behind it.
+    named: Option<Class>,
+    /// The same of an array's elements.
+    in_array: Option<Class>,
+    /// What a value says about another one: `{"name": "password", "value": …}`.
+    told: Option<Class>,
+    /// Pieces of a private key may be in several strings.
+    is_split: bool,
 }
 
 /// Of a string literal with its quotes; without an end it goes to the end of the text.
@@ -36,42 +62,89 @@ fn length_of_literal(text: &str) -> usize {
     end.map_or(text.len(), |at| at + 2)
 }
 
-/// Tells whether it is the name of a secret, should it be a name.
-fn push_string(kept: &mut String, literal: &str, is_secret: bool) -> Option<bool> {
-    // What was cut is read as far as it goes; a half escape at its end cannot be.
-    let text = serde_json::from_str::<String>(literal).ok();
-    let masked = match &text {
-        Some(_) if is_secret => Some("[redacted]".into()),
-        Some(text) => Some(mask(text)),
-        None => None,
-    };
-    match (&text, masked) {
-        (Some(text), Some(masked)) if masked != *text => kept.push_str(&Value::from(masked).to_string()),
-        (Some(_), _) => kept.push_str(literal),
-        (None, _) => kept.push_str(&mask(literal)),
-    }
-    text.map(|text| names_secret(&text))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strings_are_read_as_they_are_meant() {
-        for (json, expected) in [
-            (r#"{"url":"https:\/\/u:p@h\/x"}"#, r#"{"url":"https://[redacted]@h/x"}"#),
-            (r#"{"h":"Bearer\u0020sEcReT0123","n":1e-7}"#, r#"{"h":"Bearer [redacted]","n":1e-7}"#),
-            (r#"["a\n\u0067hp_0123456789abcdef"]"#, r#"["a\n[redacted]"]"#),
-            (r#"{"password" : "no", "token":"yes"}"#, r#"{"password" : "[redacted]", "token":"yes"}"#),
-            (r#"{"password":["a"],"b":"c"}"#, r#"{"password":["a"],"b":"c"}"#),
-            (r#"{"a\"b":"c\\","d":12345678901234567890}"#, r#"{"a\"b":"c\\","d":12345678901234567890}"#),
-            (r#"{"cut":"ghp_0123456789abcdef\u00"#, r#"{"cut":"[redacted]\u00"#),
-            ("\"", "\""),
-            ("", ""),
-        ] {
-            assert_eq!(&*keep_document(json, 2048), expected);
+impl Document<'_> {
+    /// What stands between two strings: signs, numbers, and what is no JSON.
+    fn push_between(&mut self, between: &str) {
+        let value = between.trim().strip_prefix(':').map(str::trim_start);
+        // A value follows its name and a colon; anything else in between begins something new.
+        let named = self.named.take();
+        match (named, value) {
+            (Some(class), Some("")) => self.named = Some(class),
+            (Some(class), Some(value)) if value.starts_with('[') && !value.contains(']') => {
+                self.in_array = Some(class)
+            }
+            (Some(Class::Secret), Some(value)) => return self.push_scalar(between, value),
+            _ => {}
         }
-        assert_eq!(&*keep_document(r#"{"a":"ää"}"#, 8), r#"{"a":"ä"#);
+        if between.contains([']', '{']) {
+            self.in_array = None;
+        }
+        if between.contains('}') {
+            self.told = None;
+        }
+        self.push_bare(between);
+    }
+
+    /// A number under the name of a secret.
+    fn push_scalar(&mut self, between: &str, value: &str) {
+        let end = value.find([',', '}', ']']).unwrap_or(value.len());
+        let scalar = value[..end].trim_end();
+        let is_number =
+            scalar.len() > 2 && scalar.starts_with(|first: char| first.is_ascii_digit() || first == '-');
+        if !is_number {
+            return self.push_bare(between);
+        }
+        let at = between.len() - between.trim_start_matches([' ', '\t', '\r', '\n', ':']).len();
+        self.kept.push_str(&between[..at]);
+        self.kept.push_str(&Value::from(MASK).to_string());
+        self.push_bare(&between[at + scalar.len()..]);
+    }
+
+    fn push_bare(&mut self, between: &str) {
+        if !between.bytes().any(|byte| byte.is_ascii_alphanumeric() || !byte.is_ascii()) {
+            return self.kept.push_str(between);
+        }
+        self.kept.push_str(&self.redactor.redact_with_quotes(between));
+    }
+
+    fn push_string(&mut self, literal: &str, is_name: bool) {
+        let class = self.named.take().or(self.in_array).filter(|_| !is_name);
+        // What was cut is read as far as it goes; a half escape at its end cannot be.
+        let Ok(text) = serde_json::from_str::<String>(literal) else {
+            let masked = match class {
+                Some(_) => Value::from(MASK).to_string(),
+                None => self.redactor.redact(literal).into_owned(),
+            };
+            return self.kept.push_str(&masked);
+        };
+        self.learn(&text, is_name);
+        match self.mask(&text, class) {
+            Cow::Borrowed(same) if same.len() == text.len() => self.kept.push_str(literal),
+            masked => self.kept.push_str(&Value::from(masked).to_string()),
+        }
+    }
+
+    /// What a string says about those behind it.
+    fn learn(&mut self, text: &str, is_name: bool) {
+        if !is_name {
+            self.told = class_of_field(text).or(self.told.take());
+        } else if matches!(text, "value" | "val" | "content") {
+            self.named = self.told.take();
+        } else {
+            self.named = class_of_field(text);
+        }
+    }
+
+    fn mask<'t>(&self, text: &'t str, class: Option<Class>) -> Cow<'t, str> {
+        let is_secret = match class {
+            None => false,
+            Some(Class::Perhaps) => looks_random(text),
+            Some(Class::Cookie) => text.contains('='),
+            Some(_) => !is_harmless(text),
+        };
+        if is_secret || (self.is_split && private_key::is_body(text)) {
+            return Cow::Owned(MASK.to_owned());
+        }
+        self.redactor.redact(text)
     }
 }

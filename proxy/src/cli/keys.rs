@@ -146,7 +146,7 @@ fn open_store(config: &Config) -> Result<KeyStore, Failure> {
     key_store(&config.store.url).map_err(|error| Failure::failed("cannot use store.url", &error))
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     Clock::start().timestamp()
 }
 

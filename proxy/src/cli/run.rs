@@ -36,7 +36,7 @@ impl Run {
         let config = origin.load().map_err(|problems| Failure::config(&problems, false))?;
         make_room(&config.store.url)?;
         let bar = panel::Bar::new();
-        telemetry::start(&config.log, &bar);
+        telemetry::start(&config, &bar);
         let app = App::build(config, origin).map_err(|error| Failure::failed("", &error))?;
         panel::greet(&app).map_err(|error| Failure::failed("", &error))?;
         panel::follow(&app.live(), app.pulse(), bar.clone());

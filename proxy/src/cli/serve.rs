@@ -30,7 +30,7 @@ impl Serve {
         let origin = self.origin();
         let config = origin.load().map_err(|problems| Failure::config(&problems, false))?;
         let bar = panel::Bar::new();
-        telemetry::start(&config.log, &bar);
+        telemetry::start(&config, &bar);
         let app = App::build(config, origin).map_err(|error| start_failure(&error))?;
         if self.tail || stderr().is_terminal() {
             panel::greet(&app).map_err(|error| Failure::failed("", &error))?;

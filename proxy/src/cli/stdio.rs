@@ -57,7 +57,7 @@ impl Stdio {
             (None, None) => name_of(&self.command),
         };
         let (config, folder) = self.load(&name)?;
-        telemetry::start(&config.log, &super::Bar::none());
+        telemetry::start(&config, &super::Bar::none());
         let identity = Identity {
             instance_id: name.into(),
             user_id: self.user.map(Into::into),
