@@ -120,7 +120,7 @@ impl Authenticator {
         match self {
             Self::None => Checked::Passes(Known::of(Some(unread(headers)))),
             Self::Passthrough(passing) => Checked::Passes(Known::of(passing.look_at(headers))),
-            Self::Jwt(gate) => match gate.check(headers, gate.tokens.keys.known().as_ref()) {
+            Self::Jwt(gate) => match gate.check(headers, gate.tokens.keys.any().as_ref()) {
                 Ok(caller) => Checked::Passes(Known::of(Some(caller))),
                 Err(NotPassed::Unsure) => Checked::Later,
                 Err(NotPassed::Denied(denied)) => Checked::Denied(Box::new(denied.with_metadata(metadata()))),
@@ -143,7 +143,7 @@ impl Authenticator {
         metadata: Option<String>,
     ) -> Result<Known, Box<Denied>> {
         let Self::Jwt(gate) = self else { return Ok(Known::default()) };
-        let known = gate.tokens.keys.known();
+        let known = gate.tokens.keys.any();
         let keys = gate.tokens.keys.read(known.as_ref()).await;
         gate.check(headers, keys.as_ref()).map(|caller| Known::of(Some(caller))).map_err(|not_passed| {
             let denied = match not_passed {
@@ -155,19 +155,26 @@ impl Authenticator {
         })
     }
 
-    /// Whether somebody should call [`Self::read_keys`] beside the traffic: nobody waits for the keys of tokens that only
-    /// pass through.
+    /// Whether somebody should call [`Self::read_keys`] beside the traffic: keys that have grown old stay in force
+    /// meanwhile, and for tokens that only pass through nobody waits at all.
     pub(crate) fn wants_keys(&self) -> bool {
-        let Self::Passthrough(passing) = self else { return false };
-        passing.tokens.as_ref().is_some_and(|tokens| tokens.keys.is_due())
+        let Some(tokens) = self.tokens() else { return false };
+        let nobody_waits = matches!(self, Self::Passthrough(_)) || tokens.keys.any().is_some();
+        nobody_waits && tokens.keys.is_due()
     }
 
     /// Reads an issuer's keys that nobody waits for.
     pub(crate) async fn read_keys(&self) {
-        if let Self::Passthrough(passing) = self
-            && let Some(tokens) = &passing.tokens
-        {
-            tokens.keys.read(tokens.keys.known().as_ref()).await;
+        if let Some(tokens) = self.tokens() {
+            tokens.keys.read(None).await;
+        }
+    }
+
+    fn tokens(&self) -> Option<&Tokens> {
+        match self {
+            Self::Passthrough(passing) => passing.tokens.as_ref(),
+            Self::Jwt(gate) => Some(&gate.tokens),
+            Self::None | Self::Key(_) | Self::Header(_) => None,
         }
     }
 

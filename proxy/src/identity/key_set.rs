@@ -66,20 +66,20 @@ impl KeySet {
         Self { source: source.clone(), known: ArcSwapOption::empty(), reading: Mutex::default() }
     }
 
-    /// The keys that are known and not too old; `None` if [`Self::read`] has to be asked.
-    pub(super) fn known(&self) -> Option<Arc<Keys>> {
-        self.known.load_full().filter(|keys| keys.read_at.elapsed() < keys.max_age)
-    }
-
-    /// The keys that are known, however old.
+    /// The keys that are known, however old: until there are newer ones, they stay in force.
     pub(super) fn any(&self) -> Option<Arc<Keys>> {
         self.known.load_full()
     }
 
+    fn are_old(&self) -> bool {
+        self.known.load().as_ref().is_none_or(|keys| keys.read_at.elapsed() >= keys.max_age)
+    }
+
     /// Whether they should be read, and nobody does.
     pub(super) fn is_due(&self) -> bool {
-        let is_idle = |tried: Option<Instant>| tried.is_none_or(|tried| tried.elapsed() >= LOOK);
-        self.known().is_none() && self.reading.try_lock().is_ok_and(|tried| is_idle(*tried))
+        let period = self.period(self.known.load().is_some());
+        let is_idle = |tried: Option<Instant>| tried.is_none_or(|tried| tried.elapsed() >= period);
+        self.are_old() && self.reading.try_lock().is_ok_and(|tried| is_idle(*tried))
     }
 
     /// The keys, read again if nobody has for a while. `known` are those that did not do; the others that come at the same
@@ -89,7 +89,7 @@ impl KeySet {
         let current = self.known.load_full();
         let is_news = match (&current, known) {
             (Some(current), Some(known)) => !Arc::ptr_eq(current, known),
-            (current, _) => current.is_some() && self.known().is_some(),
+            _ => !self.are_old(),
         };
         if is_news || tried.is_some_and(|tried| tried.elapsed() < self.period(current.is_some())) {
             return current;
