@@ -5,7 +5,7 @@
 //! an unbalanced document it says what it can and ends; it never panics.
 
 use super::{
-    lexer::{STRUCTURAL, StringEnd, find_string_end},
+    lexer::{Passing, StringEnd, find_string_end},
     text,
 };
 use std::{borrow::Cow, ops::Range};
@@ -119,23 +119,8 @@ fn end_of_value(document: &[u8], start: usize) -> usize {
 }
 
 fn end_of_container(document: &[u8], start: usize) -> usize {
-    let (mut at, mut depth) = (start, 0_usize);
-    while let Some(found) = document[at..].iter().position(|byte| STRUCTURAL[*byte as usize]) {
-        at += found;
-        match document[at] {
-            b'"' => {
-                at = end_of_string(document, at).min(document.len());
-                continue;
-            }
-            b'{' | b'[' => depth += 1,
-            _ => depth -= 1,
-        }
-        at += 1;
-        if depth == 0 {
-            return at;
-        }
-    }
-    document.len()
+    let mut passing = Passing::BEGIN;
+    start + 1 + passing.pass(&document[start + 1..])
 }
 
 #[cfg(test)]

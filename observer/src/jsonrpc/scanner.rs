@@ -6,6 +6,7 @@
 
 use super::{
     Form, Message,
+    lexer::Passing,
     path::{Leaf, MAX_DEPTH, Node, Target},
 };
 
@@ -24,7 +25,7 @@ enum State {
     /// Inside a number or literal.
     Scalar(Target),
     /// Inside a container of no interest, or of raw interest.
-    Inside { leaf: Option<Leaf>, depth: u32, string: bool, escaped: bool },
+    Inside { leaf: Option<Leaf>, passing: Passing },
     /// The document is over, or is none; the rest is not looked at.
     Over,
 }
@@ -120,9 +121,7 @@ impl Scanner {
             State::Key { escaped } => (self.continue_key(escaped, input), false),
             State::String { leaf, escaped } => (self.continue_string(leaf, escaped, input), false),
             State::Scalar(target) => self.continue_scalar(target, input),
-            State::Inside { leaf, depth, string, escaped } => {
-                (self.continue_inside(leaf, depth, string, escaped, input), false)
-            }
+            State::Inside { leaf, passing } => (self.continue_inside(leaf, passing, input), false),
             State::Over => (input.len(), false),
         }
     }
@@ -205,7 +204,7 @@ impl Scanner {
         let Some(node) = node else {
             let leaf = self.capture(target, Form::Container);
             self.message.keep(leaf, if array { b"[" } else { b"{" });
-            self.state = State::Inside { leaf, depth: 1, string: false, escaped: false };
+            self.state = State::Inside { leaf, passing: Passing::BEGIN };
             return;
         };
         self.frames[self.depth] = node;

@@ -2,7 +2,7 @@
 
 use super::{Scanner, State};
 use crate::jsonrpc::{
-    lexer::{STRUCTURAL, StringEnd, find_string_end},
+    lexer::{Passing, StringEnd, find_string_end},
     path::{Leaf, Target},
     text,
 };
@@ -70,40 +70,17 @@ impl Scanner {
     pub(super) fn continue_inside(
         &mut self,
         leaf: Option<Leaf>,
-        mut depth: u32,
-        mut string: bool,
-        mut escaped: bool,
+        mut passing: Passing,
         input: &[u8],
     ) -> usize {
-        let mut at = 0;
-        while at < input.len() && depth > 0 {
-            if string {
-                let part = find_string_end(escaped, &input[at..]);
-                at += part.used;
-                match part.end {
-                    StringEnd::Open { escaped: open } => escaped = open,
-                    StringEnd::Closed => (string, escaped) = (false, false),
-                }
-                continue;
-            }
-            let Some(next) = input[at..].iter().position(|byte| STRUCTURAL[usize::from(*byte)]) else {
-                at = input.len();
-                break;
-            };
-            match input[at + next] {
-                b'"' => string = true,
-                b'{' | b'[' => depth = depth.saturating_add(1),
-                _ => depth -= 1,
-            }
-            at += next + 1;
-        }
-        self.message.keep(leaf, &input[..at]);
-        if depth == 0 {
+        let used = passing.pass(input);
+        self.message.keep(leaf, &input[..used]);
+        if passing.depth == 0 {
             self.message.end_capture(leaf);
             self.state = self.state_inside();
         } else {
-            self.state = State::Inside { leaf, depth, string, escaped };
+            self.state = State::Inside { leaf, passing };
         }
-        at
+        used
     }
 }
