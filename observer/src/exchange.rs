@@ -200,6 +200,9 @@ impl Exchange {
     /// The response's head has been read.
     pub fn handle_response_head(&mut self, status: http::StatusCode, headers: &http::HeaderMap, now: Tick) {
         self.read_head(status.as_u16(), headers, now);
+        if self.answer.reader.is_of_events() {
+            self.facts.let_go_of_head();
+        }
     }
 
     /// Bytes of the response's body, before they are forwarded.

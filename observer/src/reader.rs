@@ -102,6 +102,11 @@ impl Reader {
         matches!(self.format, Format::Blind)
     }
 
+    /// The body is a stream of events, which may last for hours.
+    pub(crate) const fn is_of_events(&self) -> bool {
+        matches!(self.format, Format::Sse(_))
+    }
+
     /// Reads on; `sink` is given what was completed, and when.
     pub(crate) fn read(&mut self, bytes: &[u8], now: Tick, mut sink: impl FnMut(Read<'_>)) {
         let Some(decoder) = &mut self.decoder else {

@@ -87,10 +87,11 @@ pub(crate) async fn serve<S>(
     let shared = Arc::new((carrier, caller));
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
-        async move {
+        // hyper keeps room for it as long as the connection lasts, and moves it in.
+        Box::pin(async move {
             let (carrier, caller) = &*shared;
             Ok::<_, Infallible>(carrier.forward(request, caller).await)
-        }
+        })
     });
     let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), service));
     // In this order: whoever is served leaves behind the last byte.

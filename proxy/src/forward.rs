@@ -38,7 +38,8 @@ const READ_FOR_RECORD: Duration = Duration::from_secs(1);
 /// What all exchanges of one worker share.
 pub(crate) struct Carrier {
     pub(crate) routes: Arc<ArcSwap<Routes>>,
-    pub(crate) journal: Journal,
+    /// One of each worker's own, because each exchange has it.
+    pub(crate) journal: Arc<Journal>,
     pub(crate) clock: Clock,
     pub(crate) pool: Pool,
     pub(crate) tasks: Tasks,
@@ -59,7 +60,7 @@ pub(crate) struct Asking {
     pub(crate) parts: Parts,
     /// As the upstream is asked for it.
     pub(crate) target: Uri,
-    pub(crate) body: Upload,
+    pub(crate) body: Box<Upload>,
     pub(crate) tap: Tap,
     pub(crate) owner: TapOwner,
     limits: TimeLimits,
@@ -183,7 +184,7 @@ impl Carrier {
     async fn send(
         &self,
         route: &Route,
-        request: Request<Upload>,
+        request: Request<Box<Upload>>,
         limits: &TimeLimits,
         upload_end: Option<UploadEnd>,
         tap: &Tap,
@@ -235,7 +236,7 @@ impl Carrier {
             caller: known,
         });
         let kind = if is_stream(parts) { Kind::Stream } else { Kind::Exchange };
-        let tap = Tap::new(exchange, self.clock, self.journal.clone());
+        let tap = Tap::new(exchange, self.clock, Arc::clone(&self.journal));
         let owner = TapOwner::new(tap.clone(), self.stopping.clone(), self.activity.begin(kind));
         (tap, owner)
     }
@@ -275,7 +276,7 @@ fn prepare_parts(parts: &mut Parts, target: Uri, route: &Route, needs_plain: boo
 
 /// Answers in the upstream's place. What of the request nobody has taken is read, so that the record can say what was
 /// asked for.
-async fn refuse(failure: &Failure, mut owner: TapOwner, unread: Option<Upload>) -> Response<Content> {
+async fn refuse(failure: &Failure, mut owner: TapOwner, unread: Option<Box<Upload>>) -> Response<Content> {
     if let Some(mut body) = unread {
         // A client that is slower than this gets its answer all the same; the record says what was read.
         let _ = Box::pin(tokio::time::timeout(READ_FOR_RECORD, body.read_off(MAX_READ_FOR_RECORD))).await;

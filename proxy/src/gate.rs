@@ -51,13 +51,19 @@ pub(crate) fn admits_origin(headers: &HeaderMap, routes: &Routes) -> bool {
     })
 }
 
+const BELOW_LOCALHOST: &str = ".localhost";
+
 /// `localhost`, names below it, and the loopback addresses.
 pub(crate) fn is_loopback_name(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let host = host.strip_suffix('.').unwrap_or(host);
     host.eq_ignore_ascii_case("localhost")
-        || host.to_ascii_lowercase().ends_with(".localhost")
         || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        || host
+            .len()
+            .checked_sub(BELOW_LOCALHOST.len())
+            .and_then(|at| host.get(at..))
+            .is_some_and(|end| end.eq_ignore_ascii_case(BELOW_LOCALHOST))
 }
 
 /// Whether a path leads above where it begins, for whoever resolves its dot segments (RFC 3986, 5.2.4). Read as the most

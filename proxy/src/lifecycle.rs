@@ -18,48 +18,60 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The signal that the proxy stops. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Stopping {
+pub(crate) struct Stopping(Arc<Steps>);
+
+#[derive(Debug, Default)]
+struct Steps {
     draining: CancellationToken,
     aborting: CancellationToken,
     dismissing: CancellationToken,
 }
 
 impl Stopping {
+    /// The same signal for one worker. It is asked several times for each call, and has a lock: one for all workers would
+    /// go from core to core.
+    pub(crate) fn for_worker(&self) -> Self {
+        let Steps { draining, aborting, dismissing } = &*self.0;
+        let [draining, aborting, dismissing] =
+            [draining, aborting, dismissing].map(CancellationToken::child_token);
+        Self(Arc::new(Steps { draining, aborting, dismissing }))
+    }
+
     /// Nothing new is accepted from now on.
     pub(crate) fn drain(&self) {
-        self.draining.cancel();
+        self.0.draining.cancel();
     }
 
     /// What is still open is cut.
     pub(crate) fn abort(&self) {
-        self.draining.cancel();
-        self.aborting.cancel();
+        self.0.draining.cancel();
+        self.0.aborting.cancel();
     }
 
     /// Nothing needs a worker any more.
     pub(crate) fn dismiss(&self) {
         self.abort();
-        self.dismissing.cancel();
+        self.0.dismissing.cancel();
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.is_cancelled()
+        self.0.draining.is_cancelled()
     }
 
     pub(crate) fn is_aborting(&self) -> bool {
-        self.aborting.is_cancelled()
+        self.0.aborting.is_cancelled()
     }
 
     pub(crate) fn drained(&self) -> WaitForCancellationFuture<'_> {
-        self.draining.cancelled()
+        self.0.draining.cancelled()
     }
 
     pub(crate) fn aborted(&self) -> WaitForCancellationFuture<'_> {
-        self.aborting.cancelled()
+        self.0.aborting.cancelled()
     }
 
     pub(crate) fn dismissed(&self) -> WaitForCancellationFuture<'_> {
-        self.dismissing.cancelled()
+        self.0.dismissing.cancelled()
     }
 }
 

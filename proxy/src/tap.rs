@@ -4,22 +4,24 @@
 //! Whatever becomes of an exchange, [`TapOwner`] tells the observer exactly one ending: the body's end, the
 //! upstream's failure, or, when it is dropped before either, that the client left or the proxy stops.
 
+mod request_body;
+
+pub(crate) use request_body::RequestBody;
+
 use crate::{
     auth::BodyPatch,
     clock::Clock,
     lifecycle::{Ongoing, Stopping},
-    patience::Asking,
     process_meter::Tree,
     source::Source,
 };
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use mcpmeter_journal::{Journal, LossReason};
 use mcpmeter_observer::{Exchange, Failure, Tick};
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll},
 };
 
@@ -33,33 +35,32 @@ pub(crate) struct Tap {
 struct Shared {
     exchange: Mutex<Exchange>,
     clock: Clock,
-    journal: Journal,
+    journal: Arc<Journal>,
     /// The processes that work on the exchange's calls, once they are known.
     meter: OnceLock<Arc<Tree>>,
 }
 
 impl Tap {
-    pub(crate) fn new(exchange: Exchange, clock: Clock, journal: Journal) -> Self {
+    pub(crate) fn new(exchange: Exchange, clock: Clock, journal: Arc<Journal>) -> Self {
         let meter = OnceLock::new();
         Self { shared: Arc::new(Shared { exchange: Mutex::new(exchange), clock, journal, meter }) }
     }
 
     /// From now on, these processes work on the exchange's calls. The observer has to have been told to watch them.
     pub(crate) fn meter(&self, processes: Arc<Tree>) {
-        let _ = self.shared.meter.set(processes);
-        self.tell(|_, _| {});
+        let mut exchange = self.shared.lock();
+        let meter = self.shared.meter.get_or_init(|| processes);
+        begin_metering(&mut exchange, meter);
     }
 
     /// Tells the observer something, and the journal what came of it.
     pub(crate) fn tell(&self, what: impl FnOnce(&mut Exchange, Tick)) {
-        let Shared { exchange, clock, journal, meter } = &*self.shared;
-        let mut exchange = exchange.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut exchange = self.shared.lock();
+        let Shared { clock, journal, meter, .. } = &*self.shared;
         what(&mut exchange, clock.tick());
         let meter = meter.get();
         if let Some(meter) = meter {
-            while let Some(call) = exchange.poll_opened() {
-                meter.begin(call);
-            }
+            begin_metering(&mut exchange, meter);
         }
         if exchange.has_finished() {
             let handed_on = clock.tick();
@@ -71,6 +72,18 @@ impl Tap {
             }
             journal.lose(LossReason::BatchTooLarge, exchange.poll_unrecorded());
         }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Exchange> {
+        self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn begin_metering(exchange: &mut Exchange, meter: &Tree) {
+    while let Some(call) = exchange.poll_opened() {
+        meter.begin(call);
     }
 }
 
@@ -130,68 +143,6 @@ impl Drop for TapOwner {
                 },
             );
         }
-    }
-}
-
-/// A request's body on its way to the upstream.
-pub(crate) struct RequestBody {
-    inner: Incoming,
-    tap: Tap,
-    /// Until the end.
-    asking: Option<Asking>,
-}
-
-impl RequestBody {
-    pub(crate) fn new(inner: Incoming, tap: Tap, asking: Asking) -> Self {
-        let mut body = Self { inner, tap, asking: Some(asking) };
-        if body.inner.is_end_stream() {
-            body.tap.tell(Exchange::handle_request_end);
-            body.asking = None;
-        }
-        body
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.inner).poll_frame(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                let over = this.inner.is_end_stream();
-                if let Some(data) = frame.data_ref() {
-                    this.tap.tell(|exchange, now| {
-                        exchange.handle_request_data(data, now);
-                        if over {
-                            exchange.handle_request_end(now);
-                        }
-                    });
-                }
-                if over {
-                    this.asking = None;
-                }
-            }
-            Poll::Ready(None) => {
-                this.tap.tell(Exchange::handle_request_end);
-                this.asking = None;
-            }
-            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }
 

@@ -10,9 +10,9 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
-    /// Starts a task on the runtime of the caller.
+    /// Starts a task on the runtime of the caller. What it results in is dropped.
     #[expect(clippy::disallowed_methods, reason = "the one place where tasks are spawned")]
-    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, future: impl Future<Output: Send> + Send + 'static) {
         tokio::spawn(self.tracker.track_future(future));
     }
 

@@ -21,7 +21,7 @@ use mcpmeter_observer::Failure;
 
 /// A connection that can carry a request.
 struct Link {
-    sender: SendRequest<Upload>,
+    sender: SendRequest<Box<Upload>>,
     look: socket::Look,
 }
 
@@ -30,7 +30,7 @@ pub(crate) enum Sent<A> {
     /// The answer, as far as it has come: its head, and where its body comes from.
     Answered(A),
     /// No byte of the request was written; its body can still be read.
-    Unsent(Failure, Box<Request<Upload>>),
+    Unsent(Failure, Box<Request<Box<Upload>>>),
     /// The connection broke after something was written.
     Broken(Failure),
 }
@@ -54,7 +54,7 @@ pub(crate) async fn send(
     connector: &Connector,
     pool: &Pool,
     tasks: &Tasks,
-    request: Request<Upload>,
+    request: Request<Box<Upload>>,
 ) -> Sent<Answer> {
     let mut request = request;
     // Once: a connection is given back as one of the kind it was made as.
@@ -81,7 +81,7 @@ async fn connect(connector: &Connector, tasks: &Tasks, body: &mut Upload) -> Res
     }
 }
 
-async fn send_on(mut link: Link, kind: u64, pool: &Pool, request: Request<Upload>) -> Sent<Answer> {
+async fn send_on(mut link: Link, kind: u64, pool: &Pool, request: Request<Box<Upload>>) -> Sent<Answer> {
     match link.sender.try_send_request(request).await {
         // Nobody asked for another protocol, because `Upgrade` ends here; what follows would not be HTTP.
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {

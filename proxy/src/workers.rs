@@ -33,11 +33,11 @@ impl Workers {
             let activity = Arc::<Activity>::default();
             let carrier = Arc::new(Carrier {
                 routes: Arc::clone(&running.routes),
-                journal: running.journal.clone(),
+                journal: Arc::new(running.journal.clone()),
                 clock: running.clock,
                 pool: Pool::new(running.clock),
                 tasks: Tasks::default(),
-                stopping: running.stopping.clone(),
+                stopping: running.stopping.for_worker(),
                 activity: Arc::clone(&activity),
                 checks_host: limits.listen.ip().is_loopback(),
                 speaks_tls: running.certificate.is_some(),

@@ -110,6 +110,23 @@ impl Facts {
         fact.get_or_insert_with(|| value.clone());
     }
 
+    /// Keeps copies from here on. What a header's value is a part of is all that was read with it, and a stream lasts.
+    pub(super) fn let_go_of_head(&mut self) {
+        let facts = [
+            &mut self.user_agent,
+            &mut self.session_id,
+            &mut self.last_event_id,
+            &mut self.protocol_version,
+            &mut self.mcp_method,
+            &mut self.mcp_name,
+            &mut self.traceparent,
+            &mut self.credentials,
+        ];
+        for value in facts.into_iter().flatten() {
+            *value = HeaderValue::from_bytes(value.as_bytes()).expect("it was one");
+        }
+    }
+
     /// The tool that `Mcp-Name` announces (2026-07-28), decoded.
     pub(super) fn announced_tool(&self) -> Option<String> {
         let value = self.mcp_name.as_ref()?.to_str().ok()?;

@@ -10,7 +10,7 @@
 //! So the sum over all calls and what is nobody's is what the process has used, whatever is decided on the way.
 
 use mcpmeter_observer::CallId;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Calls that are remembered. More than that at once are not metered.
 const MAX_OPEN: usize = 65_536;
@@ -28,7 +28,7 @@ pub(super) struct Ledger {
     /// The part of `shares` since the last call ended, and the use that it divides.
     fresh_shares: Nanos,
     fresh_use: Nanos,
-    open: HashMap<CallId, Open>,
+    open: BTreeMap<CallId, Open>,
     /// Used while no call was open.
     nobodys: Nanos,
 }

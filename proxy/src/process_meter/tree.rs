@@ -105,14 +105,14 @@ impl Tree {
     /// A call begins.
     pub(crate) fn begin(&self, call: CallId) {
         let mut state = self.lock();
-        let used = state.used();
+        let used = state.used(Instant::now());
         state.ledger.begin(call, used);
     }
 
     /// A call has ended: its record gets what it has used.
     pub(crate) fn end(&self, record: &mut CallRecord) {
-        let mut state = self.lock();
-        let used = state.used();
+        let (mut state, now) = (self.lock(), Instant::now());
+        let used = state.used(now);
         let one_thread = !state.works_on_several_threads;
         let part = state.ledger.end(record.id, used, one_thread);
         // Of a server that is not there, nothing is known.
@@ -121,44 +121,43 @@ impl Tree {
         record.cpu_ms = Some(cpu_ms);
         record.cpu_shared = Some(shared);
         record.cpu_percent = (record.duration_us > 0).then(|| cpu_ms * 100_000.0 / record.duration_us as f64);
-        record.memory_bytes = state.resident();
+        record.memory_bytes = state.resident(now);
     }
 
     /// A call has ended elsewhere.
     pub(crate) fn forget(&self, call: CallId) {
         let mut state = self.lock();
-        let used = state.used();
+        let used = state.used(Instant::now());
         let _ = state.ledger.end(call, used, false);
     }
 
     /// Its memory, as it was last read.
     pub(crate) fn resident_bytes(&self) -> Option<u64> {
-        self.lock().resident()
+        self.lock().resident(Instant::now())
     }
 
     /// What it has come to; `None` if there is no such process.
     pub(crate) fn so_far(&self) -> Option<Use> {
-        let mut state = self.lock();
+        let (mut state, now) = (self.lock(), Instant::now());
         if state.members.is_empty() {
             return None;
         }
-        let used = state.used();
+        let used = state.used(now);
         state.ledger.divide(used);
         Some(Use {
             cpu: state.total,
             unattributed_cpu: Duration::from_nanos(state.ledger.nobodys() as u64),
-            resident_bytes: state.resident().unwrap_or(0),
+            resident_bytes: state.resident(now).unwrap_or(0),
             processes: u32::try_from(state.members.len()).unwrap_or(u32::MAX),
             restarts: state.restarts,
-            uptime: state.since.map_or(Duration::ZERO, |since| since.elapsed()),
+            uptime: state.since.map_or(Duration::ZERO, |since| now.duration_since(since)),
         })
     }
 }
 
 impl State {
     /// The CPU time so far in nanoseconds, read anew if the last reading is too old.
-    fn used(&mut self) -> f64 {
-        let now = Instant::now();
+    fn used(&mut self, now: Instant) -> f64 {
         if self.read_at.is_none_or(|at| now.duration_since(at) >= READ_AGAIN) {
             self.read_at = Some(now);
             self.read();
@@ -212,8 +211,7 @@ impl State {
         self.resident_at = None;
     }
 
-    fn resident(&mut self) -> Option<u64> {
-        let now = Instant::now();
+    fn resident(&mut self, now: Instant) -> Option<u64> {
         if self.resident_at.is_none_or(|at| now.duration_since(at) >= MEMORY_AGAIN) {
             self.resident_at = Some(now);
             let read: Vec<_> =

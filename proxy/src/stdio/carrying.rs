@@ -17,7 +17,7 @@ const MAX_PREPARED: u64 = 64 << 10;
 
 impl Server {
     /// Has a request answered.
-    pub(crate) async fn carry(&self, request: Request<Upload>, tap: &Tap) -> Sent<Response<Source>> {
+    pub(crate) async fn carry(&self, request: Request<Box<Upload>>, tap: &Tap) -> Sent<Response<Source>> {
         let (parts, mut upload) = request.into_parts();
         if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
             let problem = "mcpmeter: this server takes no encoded bodies";

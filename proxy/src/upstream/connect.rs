@@ -118,13 +118,12 @@ impl Connector {
             .preserve_header_case(true)
             .max_headers(self.heads.fields)
             .max_buf_size(self.heads.bytes)
-            .handshake::<_, Upload>(TokioIo::new(stream))
+            .handshake::<_, Box<Upload>>(TokioIo::new(stream))
             .await
             .map_err(|error| failure::unreachable("connect_error", chain(&error)))?;
-        tasks.spawn(async move {
-            // Whoever waits for an answer is told what went wrong; there is nobody else to tell.
-            let _ = connection.await;
-        });
+        // Whoever waits for an answer is told what went wrong; there is nobody else to tell.
+        // Not awaited in an async block, which would take the room of two connections.
+        tasks.spawn(connection);
         Ok(Link { sender, look })
     }
 }

@@ -5,7 +5,7 @@ use super::Link;
 use crate::clock::Clock;
 use mcpmeter_observer::Tick;
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -21,7 +21,7 @@ const MAX_KEPT: usize = 256;
 /// The kept connections of one worker.
 #[derive(Clone)]
 pub(crate) struct Pool {
-    kept: Arc<Mutex<HashMap<u64, Vec<Kept>>>>,
+    kept: Arc<Mutex<BTreeMap<u64, Vec<Kept>>>>,
     clock: Clock,
 }
 
@@ -35,7 +35,7 @@ impl Pool {
         Self { kept: Arc::default(), clock }
     }
 
-    fn kept(&self) -> MutexGuard<'_, HashMap<u64, Vec<Kept>>> {
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<u64, Vec<Kept>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -36,7 +36,8 @@ pub(crate) enum Gathered {
     BrokenOff,
 }
 
-/// The body, and what of it has been read ahead.
+/// The body, and what of it has been read ahead. Boxed wherever it is handed on: hyper's queue to a connection has room for
+/// 32 requests, whatever their size.
 pub(crate) struct Upload {
     held: VecDeque<Result<Frame<Bytes>, hyper::Error>>,
     held_bytes: u64,
@@ -51,9 +52,9 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    pub(crate) fn new(body: RequestBody, end: Option<UploadEnd>, reads_ahead: bool) -> Self {
+    pub(crate) fn new(body: RequestBody, end: Option<UploadEnd>, reads_ahead: bool) -> Box<Self> {
         let is_over = body.is_end_stream();
-        let mut upload = Self {
+        let mut upload = Box::new(Self {
             held: VecDeque::new(),
             held_bytes: 0,
             body: Some(body),
@@ -61,7 +62,7 @@ impl Upload {
             end,
             reads_ahead,
             taken: None,
-        };
+        });
         if is_over {
             upload.note_end();
         }
@@ -70,10 +71,10 @@ impl Upload {
 
     /// A body that is there already. `taken` is told when the connection takes it: from then on what is sent on another one
     /// comes later.
-    pub(crate) fn of_bytes(bytes: Bytes, taken: Option<oneshot::Sender<()>>) -> Self {
+    pub(crate) fn of_bytes(bytes: Bytes, taken: Option<oneshot::Sender<()>>) -> Box<Self> {
         let held_bytes = bytes.len() as u64;
         let held = (held_bytes > 0).then(|| Ok(Frame::data(bytes))).into_iter().collect();
-        Self { held, held_bytes, body: None, is_over: true, end: None, reads_ahead: false, taken }
+        Box::new(Self { held, held_bytes, body: None, is_over: true, end: None, reads_ahead: false, taken })
     }
 
     fn note_end(&mut self) {
