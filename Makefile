@@ -43,6 +43,8 @@ bench: ## Measure what mcpmeter costs per call beside nginx and no proxy, and th
 	cargo build --release --locked -p mcpmeter -p mcpmeter-benches
 	@"$(target)/release/mcpmeter-bench" $(ARGS)
 	@"$(target)/release/mcpmeter-bench" journal
+	@scripts/setup-bench instructions
+	@"$(target)/release/mcpmeter-bench" instructions
 
 lint: ## Check format, lints, documentation, house rules, dependencies and licences, scripts and container files
 	@scripts/setup-tests lint

@@ -7,6 +7,7 @@ mod cpu;
 mod dechunk;
 mod exchange;
 mod faults;
+mod instructions;
 mod journal;
 mod load;
 mod machine;
@@ -86,6 +87,12 @@ enum Subcommands {
         #[arg(long, default_value_t = 7_200_000, value_parser = clap::value_parser!(u64).range(10_000..))]
         rows: u64,
     },
+    /// Count the instructions of a call under valgrind, and compare them with those that were committed last.
+    Instructions {
+        /// Commit the new figures.
+        #[arg(long)]
+        write: bool,
+    },
     /// Run the upstream alone: prints its port, then serves /mcp.
     Upstream {
         /// The port on the loopback; 0 for any free one.
@@ -132,6 +139,11 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     match arguments.command {
         Some(Subcommands::Upstream { port }) => match run_locally(upstream::run_upstream(port))?? {},
+        Some(Subcommands::Instructions { write }) => {
+            refuse_debug()?;
+            let fits = run_locally(instructions::measure(write))??;
+            return Ok(if fits { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Some(Subcommands::Faults { workload, rounds, seconds }) => {
             refuse_debug()?;
             let window = Duration::from_secs_f64(seconds);
