@@ -1,9 +1,10 @@
--- The PostgreSQL schema of mcpmeter, version 5: the only DDL for it. PostgreSQL 15 to 18.
+-- The PostgreSQL schema of mcpmeter, version 6: the only DDL for it. PostgreSQL 15 to 18.
 --
 -- `mcpmeter migrate` (and `mcpmeter serve`, unless told not to) runs this file; `psql -v ON_ERROR_STOP=1 -f
 -- schema.sql` does the same. Running it again, or twice at once, changes nothing. A database of an earlier version
--- becomes one of version 5 in place: one of version 4 gets tables for keys; one of version 1, 2 or 3 gets a column in the
--- log too, for which that is locked for a moment; for version 1 it is locked while each of its days is read once.
+-- becomes one of version 6 in place: one of version 5 gets a table for bodies of calls, one of version 4 tables for keys
+-- too; one of version 1, 2 or 3 gets a column in the log as well, for which that is locked for a moment; for version 1 it
+-- is locked while each of its days is read once.
 --
 -- The columns of mcp_server_request_log are those of journal/src/columns.rs, in that order (a column that came with a
 -- later version stands last in a database that is older than it); a test compares the two. Rules: no foreign keys
@@ -22,9 +23,9 @@
 --                and use add_compression_policy.
 --
 -- A role that only writes needs: usage on schema mcpmeter; insert on mcp_server_request_log; select, insert and
--- update on outbox_cursor and mcp_log_gap; select, insert and delete on mcp_process_sample; select, insert, update and
--- delete on the tables whose names begin with rollup_; select on api_key and api_key_revision, and update (last_used_at)
--- on api_key; temporary on the database (for what a restored backup makes of a batch). Who makes and revokes keys also
+-- update on outbox_cursor and mcp_log_gap; select, insert and delete on mcp_process_sample and mcp_call_body; select,
+-- insert, update and delete on the tables whose names begin with rollup_; select on api_key and api_key_revision, and
+-- update (last_used_at) on api_key; temporary on the database (for what a restored backup makes of a batch). Who makes and revokes keys also
 -- needs insert and update on api_key, and update on api_key_revision.
 -- Partitions are made, dropped and compressed by functions that run with their owner's rights; for retention and
 -- compression grant that role execute on lock_expired_day(integer), drop_day(timestamptz), compress_next(integer) and
@@ -52,8 +53,8 @@ comment on column mcpmeter.schema_version.applied_at is 'when it was first appli
 
 do $$
 begin
-  if exists (select from mcpmeter.schema_version where version > 5) then
-    raise exception 'the database has schema version %, this mcpmeter knows version 5: upgrade mcpmeter',
+  if exists (select from mcpmeter.schema_version where version > 6) then
+    raise exception 'the database has schema version %, this mcpmeter knows version 6: upgrade mcpmeter',
       (select max(version) from mcpmeter.schema_version);
   end if;
 end $$;
@@ -404,6 +405,36 @@ comment on column mcpmeter.mcp_process_sample.restarts is 'how often the process
 comment on column mcpmeter.mcp_process_sample.uptime_seconds is 'how long the process has been running';
 comment on column mcpmeter.mcp_process_sample.unattributed_cpu_seconds is
   'the part of cpu_seconds_total that belongs to no call: used while none was open; a counter';
+
+-- Version 6: bodies of calls (journal/src/body.rs), where record.bodies wants them. Without partitions: they live for days,
+-- and go by the index on created_at. What is sealed is random to everybody else, so nothing is gained by compressing it.
+create table if not exists mcpmeter.mcp_call_body (
+  call_id         uuid not null,
+  side            text not null,
+  created_at      timestamptz not null,
+  user_id         text,
+  organization_id text,
+  key_id          text not null,
+  body_bytes      bigint not null,
+  is_cut          boolean not null,
+  sealed          bytea not null,
+  primary key (call_id, side)
+);
+alter table mcpmeter.mcp_call_body alter column sealed set storage external;
+create index if not exists mcp_call_body_created_at on mcpmeter.mcp_call_body (created_at);
+comment on table mcpmeter.mcp_call_body is
+  'What was asked and answered, redacted, cut and encrypted (AES-256-GCM): a row per call and side, where record.bodies '
+  'wants it; deleted at the age of record.bodies_retention_days; `mcpmeter body` reads it';
+comment on column mcpmeter.mcp_call_body.call_id is 'the call: id in mcp_server_request_log';
+comment on column mcpmeter.mcp_call_body.side is 'request or answer';
+comment on column mcpmeter.mcp_call_body.created_at is 'when the call began';
+comment on column mcpmeter.mcp_call_body.user_id is 'whose call it is, so that it can be erased with the person';
+comment on column mcpmeter.mcp_call_body.organization_id is 'the organisation of that user';
+comment on column mcpmeter.mcp_call_body.key_id is 'which key opens it: the beginning of a hash of the key';
+comment on column mcpmeter.mcp_call_body.body_bytes is 'the length of the message on the wire, whatever is kept of it';
+comment on column mcpmeter.mcp_call_body.is_cut is 'whether the message goes on behind what is kept';
+comment on column mcpmeter.mcp_call_body.sealed is
+  'the nonce (12 bytes), the encrypted text, the tag (16 bytes); call, side, length and is_cut are authenticated with it';
 
 -- Version 5: the keys of callers (journal/src/keys.rs). No retention deletes them: a row of the log names its key.
 -- Room on each page lets a noted use stay on it, without touching an index.
@@ -931,6 +962,6 @@ revoke execute on function mcpmeter.empty_default_partition(), mcpmeter.lock_exp
 -- What the shipper needs first, and a week in which nobody need be there to make more.
 select mcpmeter.ensure_partitions(now(), now() + interval '7 days');
 
-insert into mcpmeter.schema_version (version) values (5) on conflict do nothing;
+insert into mcpmeter.schema_version (version) values (6) on conflict do nothing;
 
 commit;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Admin, Config, Log, Policy, Privacy, Proxy, Route, Store, Tls, Upstream};
+use crate::{Admin, Config, Log, Policy, Privacy, Proxy, Record, Route, Store, Tls, Upstream};
 
 /// The keys that differ, as a person would name them: `proxy.listen`, ``route `crm` added``.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,7 +37,8 @@ impl Changes {
 /// Compares two configurations.
 pub fn changes(old: &Config, new: &Config) -> Changes {
     // The identity of all routes shows in each of them.
-    let Config { proxy, admin, store, privacy, identity: _, log, policy, limits, quotas, routes } = old;
+    let Config { proxy, admin, store, privacy, record, identity: _, log, policy, limits, quotas, routes } =
+        old;
     let mut changes = Changes::default();
     compare_proxy(&mut changes, proxy, &new.proxy);
     compare_admin(&mut changes, admin, &new.admin);
@@ -48,6 +49,7 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
     changes.live("privacy.hash_rotation", *hash_rotation == new.privacy.hash_rotation);
     changes.live("privacy.redact", *redact == new.privacy.redact);
     changes.live("privacy.keep", *keep == new.privacy.keep);
+    compare_record(&mut changes, record, &new.record);
     let Log { level, format } = log;
     changes.restart("log.level", *level == new.log.level);
     changes.restart("log.format", *format == new.log.format);
@@ -63,6 +65,14 @@ fn compare_policy(changes: &mut Changes, old: &Policy, new: &Policy) {
     changes.live("policy.default", *default == new.default);
     changes.live("policy.max_body_bytes", *max_body_bytes == new.max_body_bytes);
     changes.live("rule", *rules == new.rules);
+}
+
+/// Of which calls they are kept shows in each route.
+fn compare_record(changes: &mut Changes, old: &Record, new: &Record) {
+    let Record { bodies: _, bodies_max_bytes, bodies_retention_days, bodies_key } = old;
+    changes.live("record.bodies_max_bytes", *bodies_max_bytes == new.bodies_max_bytes);
+    changes.restart("record.bodies_retention_days", *bodies_retention_days == new.bodies_retention_days);
+    changes.live("record.bodies_key", *bodies_key == new.bodies_key);
 }
 
 fn compare_proxy(changes: &mut Changes, old: &Proxy, new: &Proxy) {
@@ -196,6 +206,7 @@ fn differing_keys(old: &Route, new: &Route) -> Vec<&'static str> {
         client_key_file,
         process,
         identity,
+        bodies,
     } = old;
     let keys = [
         ("host", *host == new.host),
@@ -217,6 +228,7 @@ fn differing_keys(old: &Route, new: &Route) -> Vec<&'static str> {
         ("client_key_file", *client_key_file == new.client_key_file),
         ("process", *process == new.process),
         ("identity", *identity == new.identity),
+        ("record.bodies", *bodies == new.bodies),
     ];
     keys.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
 }

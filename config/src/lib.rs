@@ -20,6 +20,7 @@ pub use pattern::Pattern;
 pub use policy::{Effect, Policy, Rule};
 pub use privacy::{Personal, Privacy};
 pub use problem::{Label, Place, Position, Problem, Problems};
+pub use record::{Bodies, BodyKey, Record};
 pub use route::{AuthRewrite, ProcessHint, Route, Upstream};
 pub use secret::Secret;
 pub use secret_pattern::SecretPattern;
@@ -35,6 +36,7 @@ mod pattern;
 mod policy;
 mod privacy;
 mod problem;
+mod record;
 mod route;
 mod secret;
 mod secret_pattern;
@@ -59,6 +61,8 @@ pub struct Config {
     pub store: Store,
     /// What of a client is kept in a record.
     pub privacy: Privacy,
+    /// What is kept beside the rows.
+    pub record: Record,
     /// How callers prove who they are, on routes that do not say otherwise.
     pub identity: Identity,
     /// What the program says about itself.

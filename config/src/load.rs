@@ -33,6 +33,7 @@ mod privacy;
 mod process;
 mod proxy;
 mod reader;
+mod record;
 mod route;
 mod rule;
 mod secret;
@@ -134,9 +135,11 @@ fn read_config<'a>(reader: &mut Reader<'a>, tree: &'a DeTable<'a>, routes: Route
     let admin = admin::read_admin(&mut root, proxy.listen);
     let store = store::read_store(&mut root);
     let privacy = privacy::read_privacy(&mut root);
+    let record = record::read_record(&mut root, &store);
     let identity = identity::read_identity(&mut root);
     let log = log::read_log(&mut root);
-    let defaults = route::Defaults { connect_timeout_ms: proxy.connect_timeout_ms, identity: &identity };
+    let connect_timeout_ms = proxy.connect_timeout_ms;
+    let defaults = route::Defaults { connect_timeout_ms, identity: &identity, record: &record };
     let routes = route::read_routes(&mut root, &defaults, routes == Routes::Required);
     let number_in_file =
         tree.get("route").and_then(|value| value.get_ref().as_array()).map_or(0, |array| array.len());
@@ -145,7 +148,7 @@ fn read_config<'a>(reader: &mut Reader<'a>, tree: &'a DeTable<'a>, routes: Route
     let (limits, quotas) = limit::read_limits(&mut root, &names);
     root.finish();
     reader.report_unused_overrides();
-    Config { proxy, admin, store, privacy, identity, log, policy, limits, quotas, routes }
+    Config { proxy, admin, store, privacy, record, identity, log, policy, limits, quotas, routes }
 }
 
 #[cfg(test)]

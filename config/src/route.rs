@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::{Command, HttpUpstream, Identity};
+use crate::{Bodies, Command, HttpUpstream, Identity};
 
 /// The server behind a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +95,8 @@ pub struct Route {
     pub process: Option<ProcessHint>,
     /// How callers prove who they are; that of all routes unless told otherwise.
     pub identity: Identity,
+    /// Of which calls bodies are kept; as `record` says unless told otherwise.
+    pub bodies: Bodies,
 }
 
 /// What becomes of the upstream's own URLs in its answers about authorization (WIRE.md 3.3).
@@ -131,6 +133,7 @@ impl Route {
             client_key_file: None,
             process: None,
             identity: Identity::default(),
+            bodies: Bodies::default(),
             name,
         }
     }

@@ -1,9 +1,9 @@
 //! The two shipped files do what they say.
 
 use mcpmeter_config::{
-    Admin, Algorithm, ClientAuth, Command, Config, Effect, HttpUpstream, Identity, Jwks, Log, MINIMAL, Per,
-    Period, Personal, Policy, Privacy, ProcessHint, Proxy, REFERENCE, Route, Secret, Source, Store, StoreUrl,
-    Tls, Upstream, load,
+    Admin, Algorithm, Bodies, ClientAuth, Command, Config, Effect, HttpUpstream, Identity, Jwks, Log,
+    MINIMAL, Per, Period, Personal, Policy, Privacy, ProcessHint, Proxy, REFERENCE, Record, Route, Secret,
+    Source, Store, StoreUrl, Tls, Upstream, load,
 };
 
 fn parse(text: &str) -> Config {
@@ -22,6 +22,7 @@ fn the_reference_file_equals_the_defaults() {
         admin: Admin::default(),
         store: Store::default(),
         privacy: Privacy::default(),
+        record: Record::default(),
         identity: Identity::default(),
         log: Log::default(),
         policy: Policy::default(),
@@ -47,6 +48,7 @@ fn the_keys_without_a_default_work_when_the_hash_is_removed() {
     let environment = [
         ("ADMIN_TOKEN".to_owned(), token.to_owned()),
         ("CRM_AUTHORIZATION".to_owned(), "Basic YTpi".to_owned()),
+        ("BODIES_KEY".to_owned(), "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=".to_owned()),
     ];
     let source = Source { text: &text, environment: &environment, ..Source::default() };
     let config = load(&source).unwrap_or_else(|problems| panic!("{problems}"));
@@ -74,6 +76,7 @@ fn the_keys_without_a_default_work_when_the_hash_is_removed() {
     assert_eq!(everything.first_byte_timeout_ms, Some(60_000));
     assert_eq!(everything.total_timeout_ms, Some(600_000));
     assert_eq!(everything.stream_timeout_ms, Some(86_400_000));
+    assert_eq!((config.record.bodies_key.len(), everything.bodies), (1, Bodies::Errors));
     assert_eq!(everything.process, Some(ProcessHint::Name("my-server".to_owned())));
     let Upstream::Stdio(command) = &files.upstream else { panic!("a command") };
     assert_eq!(command.words.len(), 4);

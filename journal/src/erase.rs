@@ -20,9 +20,12 @@
 //! (`residue`), PostgreSQL's tables are vacuumed and their statistics made anew. Backups, replicas of the database and
 //! its write-ahead log are out of reach.
 //!
+//! Bodies of calls go in either manner: what was said leads to a person.
+//!
 //! * `traces` says what of a call leads to a person; `file` and `waiting` work on the SQLite file, `postgres` and `days`
 //!   on PostgreSQL; `rollup::forget` on the usage tables of both. `run` puts them in order.
 
+mod bodies;
 mod days;
 mod file;
 mod postgres;

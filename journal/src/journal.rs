@@ -2,6 +2,7 @@
 
 use crate::{
     accounts::{Accounts, Ledger, LossReason},
+    body::{BodyAccounts, BodyKeys, Desk},
     health::{Health, Notice},
     ring::Ring,
     sample::ProcessSample,
@@ -32,7 +33,19 @@ impl Journal {
     /// counted as lost. Once this has returned, the death of the process no longer loses the record. After the
     /// writer has been closed in good order a record is counted as lost.
     pub fn accept(&self, record: impl Borrow<CallRecord>) {
-        self.shared.ring.accept(record.borrow(), &self.shared.ledger);
+        let record = record.borrow();
+        self.shared.ring.accept(record, &self.shared.ledger);
+        self.shared.bodies.take(record);
+    }
+
+    /// What bodies of calls are sealed with from now on. Without a key they are dropped and counted.
+    pub fn seal_bodies_with(&self, keys: BodyKeys) {
+        self.shared.bodies.use_keys(keys);
+    }
+
+    /// What has become of bodies since the process began.
+    pub fn bodies(&self) -> BodyAccounts {
+        self.shared.bodies.books.read()
     }
 
     /// Counts finished calls of which no record was made.
@@ -81,6 +94,8 @@ pub(crate) struct Shared {
     pub(crate) closing: AtomicBool,
     /// The highest number in the outbox that PostgreSQL certainly has; the writer deletes up to here.
     retirable: AtomicI64,
+    /// Where bodies of calls are made fit to be stored.
+    pub(crate) bodies: Arc<Desk>,
     /// The way of samples to the writer.
     samples: SyncSender<ProcessSample>,
     lost_samples: AtomicU64,
@@ -100,6 +115,7 @@ impl Shared {
         ledger: Ledger,
         notice: Notice,
         samples: SyncSender<ProcessSample>,
+        bodies: Arc<Desk>,
     ) -> Self {
         Self {
             ring,
@@ -107,6 +123,7 @@ impl Shared {
             notice,
             closing: AtomicBool::default(),
             retirable: AtomicI64::default(),
+            bodies,
             samples,
             lost_samples: AtomicU64::default(),
             set_aside: AtomicU64::default(),

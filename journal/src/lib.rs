@@ -16,6 +16,8 @@
 //! * `keys` is by what callers are known: made by hand, read by every proxy.
 //! * `usage` counts calls for quotas.
 //! * `erase` removes or anonymises the calls of a person, everywhere.
+//! * `body` keeps what was asked and answered, encrypted, where that is wanted; beside the calls and dropped before any
+//!   of them.
 //! * `sample` is what processes used, which travels beside the calls and is dropped before any of them.
 //! * `accounts` knows at any moment where every record is.
 //!
@@ -27,6 +29,7 @@
 mod accounts;
 mod backlog;
 mod backoff;
+mod body;
 mod chain;
 mod columns;
 mod corrupt;
@@ -72,6 +75,7 @@ mod writer_handle;
 
 pub use accounts::{Accounts, LossReason};
 pub use backlog::{Backlog, Gap, QueueFile};
+pub use body::{BodyAccounts, BodyKey, BodyKeys, BodyLoss, OpenBodyError, SealedBody};
 pub use chain::chain;
 pub use columns::{COLUMNS, Column, Kind, TABLE};
 pub use erase::{EraseError, EraseReport, Erasure, Leftover, Manner, Places, Whose, erase};

@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 /// The only DDL for PostgreSQL.
 const SCHEMA: &str = include_str!("../../schema.sql");
 /// The version that the file's first line states.
-pub const SCHEMA_VERSION: i32 = 5;
+pub const SCHEMA_VERSION: i32 = 6;
 
 /// What a migration found and did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

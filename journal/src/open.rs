@@ -5,6 +5,7 @@
 
 use crate::{
     accounts::Ledger,
+    body::{Desk, DeskHandle, Jobs},
     chain::chain,
     ground::{Ground, Site},
     health::Notice,
@@ -69,9 +70,17 @@ pub struct Retention {
     pub compress_after_days: u32,
     /// The size in bytes beyond which the SQLite store loses its oldest rows; 0 for any size.
     pub sqlite_max_bytes: u64,
+    /// The age in days at which bodies of calls are deleted, if that is not the age of calls; 0 for 7.
+    pub body_days: u32,
 }
 
 impl Retention {
+    /// The age in days at which bodies are deleted: never later than their calls.
+    pub(crate) const fn days_of_bodies(self) -> u32 {
+        let days = if self.body_days == 0 { 7 } else { self.body_days };
+        if self.days > 0 && self.days < days { self.days } else { days }
+    }
+
     /// The age in days at which samples of processes are deleted: that of calls. Where calls are kept for ever, 35: a
     /// month, and the same weekdays of the one before to compare its last with.
     pub(crate) const fn sample_days(self) -> u32 {
@@ -128,8 +137,9 @@ pub enum OpenError {
 /// What an earlier process left in its queue is durable when this returns, unless the disk takes nothing: then it is
 /// as soon as the disk does.
 pub fn open(options: Options, on_taken: OnTaken) -> Result<Opened, OpenError> {
-    let Prepared { writer, orders, shared, shipper, keeper } = prepare(options, on_taken)?;
-    let writer = WriterHandle::start(writer, orders, Arc::clone(&shared))?;
+    let Prepared { writer, orders, shared, shipper, keeper, jobs } = prepare(options, on_taken)?;
+    let desk = DeskHandle::start(Arc::clone(&shared.bodies), jobs)?;
+    let writer = WriterHandle::start(writer, orders, Arc::clone(&shared), desk)?;
     Ok(Opened { journal: Journal::new(shared), writer, shipper, keeper })
 }
 
@@ -140,6 +150,7 @@ pub(crate) struct Prepared {
     pub(crate) shared: Arc<Shared>,
     shipper: Option<Shipper>,
     keeper: Keeper,
+    jobs: Jobs,
 }
 
 /// The same without starting the writer.
@@ -163,7 +174,8 @@ pub(crate) fn prepare(options: Options, on_taken: OnTaken) -> Result<Prepared, O
 
     let (samples, sampled) = sync_channel(sample::PLACES);
     let (ledger, notice) = (Ledger::new(target == Target::Store), Notice::new(target == Target::Outbox));
-    let shared = Arc::new(Shared::new(ring, ledger, notice, samples));
+    let (desk, jobs) = Desk::new();
+    let shared = Arc::new(Shared::new(ring, ledger, notice, samples, desk));
     let Options { postgres, retention, migrate, .. } = options;
     let (orders, received) = sync_channel(ORDERS);
     let pool = postgres.as_ref().map(|url| postgres::pool(url, POOL)).transpose()?;
@@ -200,7 +212,7 @@ pub(crate) fn prepare(options: Options, on_taken: OnTaken) -> Result<Prepared, O
             lock,
         })
     });
-    Ok(Prepared { writer, orders, shared, shipper, keeper })
+    Ok(Prepared { writer, orders, shared, shipper, keeper, jobs })
 }
 
 fn take_lock(sqlite_file: &Path) -> Result<FileLock, OpenError> {

@@ -4,6 +4,7 @@
 //! time, over connections of its own, so that no page can hold the shipper up.
 
 use crate::{
+    body::{self, SealedBody},
     columns::{COLUMNS, Kind, TABLE},
     filter::{CallFilter, Query},
     postgres,
@@ -16,7 +17,7 @@ use crate::{
     value::Value,
 };
 use deadpool_postgres::Pool;
-use mcpmeter_observer::Timestamp;
+use mcpmeter_observer::{CallId, Timestamp};
 use rusqlite::{Connection, params_from_iter};
 use std::{
     path::{Path, PathBuf},
@@ -136,6 +137,28 @@ impl Reader {
         let kinds = sample::COLUMNS.map(|(_, kind)| kind);
         let rows = self.ask(Query { sql, parameters }, kinds.to_vec()).await?;
         Ok(rows.iter().filter_map(|values| StoredSample::from_values(values)).collect())
+    }
+
+    /// What is kept of the messages of a call, the request first; nothing for a call whose bodies are not kept.
+    pub async fn bodies(&self, call: CallId) -> Result<Vec<SealedBody>, ReadError> {
+        match &self.store {
+            Store::Sqlite { file, idle } => {
+                let (file, idle) = (file.clone(), Arc::clone(idle));
+                spawn_blocking(move || {
+                    ask_sqlite(&file, &idle, |connection| body::ask_sqlite(connection, call.0))
+                        .map_err(|source| ReadError::Sqlite { file, source })
+                })
+                .await?
+            }
+            Store::Postgres { pool } => {
+                let mut connection = pool.get().await?;
+                let transaction = connection.build_transaction().read_only(true).start().await?;
+                transaction.batch_execute(LIMIT).await?;
+                let found = body::ask_postgres(&transaction, call.0).await?;
+                transaction.commit().await?;
+                Ok(found)
+            }
+        }
     }
 
     /// What the rollups say, see [`RollupQuery`].

@@ -31,14 +31,18 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// Whoever does it, in the one store or the other.
 pub(crate) enum Retainer {
     Sqlite(File),
-    Postgres(Box<Tables>),
+    /// With the file in which bodies wait for it.
+    Postgres(Box<Tables>, File),
 }
 
 impl Retainer {
     pub(crate) fn new(orders: Orders, pool: Option<Pool>, retention: Retention, shared: Arc<Shared>) -> Self {
         match pool {
             None => Self::Sqlite(File::new(orders, retention)),
-            Some(pool) => Self::Postgres(Box::new(Tables::new(pool, retention, shared))),
+            Some(pool) => {
+                let tables = Tables::new(pool, retention, shared);
+                Self::Postgres(Box::new(tables), File::new(orders, retention))
+            }
         }
     }
 
@@ -50,7 +54,10 @@ impl Retainer {
             rounds.tick().await;
             match self {
                 Self::Sqlite(file) => file.round().await,
-                Self::Postgres(tables) => tables.round().await,
+                Self::Postgres(tables, outbox) => {
+                    outbox.round_of_waiting_bodies().await;
+                    tables.round().await;
+                }
             }
         }
     }
@@ -59,7 +66,10 @@ impl Retainer {
     pub(crate) async fn round_at_once(&mut self) {
         match self {
             Self::Sqlite(file) => file.round().await,
-            Self::Postgres(tables) => tables.round_at_once().await,
+            Self::Postgres(tables, outbox) => {
+                outbox.round_of_waiting_bodies().await;
+                tables.round_at_once().await;
+            }
         }
     }
 }

@@ -7,9 +7,10 @@
 //! time has passed; over a slow link batches become smaller (`pace`). A record that PostgreSQL can never take is
 //! set aside (`quarantine`) and counted. It says once that PostgreSQL cannot be used, and once that it can be
 //! again. What was lost before it could be shipped is told to PostgreSQL, too (`gaps`), and what processes used
-//! (`samples`).
+//! (`samples`), and bodies of calls (`bodies`).
 
 mod batch;
+mod bodies;
 mod error;
 mod gaps;
 mod pace;
@@ -18,6 +19,7 @@ mod samples;
 mod settle;
 
 use self::{
+    bodies::Bodies,
     error::ShipError,
     gaps::Gaps,
     pace::{LONGEST, Pace},
@@ -59,6 +61,7 @@ pub struct Shipper {
     partitions: Partitions,
     gaps: Gaps,
     samples: Samples,
+    bodies: Bodies,
     pace: Pace,
     /// How the next batch goes in: carefully as long as duplicates come.
     way: Way,
@@ -102,6 +105,7 @@ impl Shipper {
             partitions: Partitions::default(),
             gaps: Gaps::default(),
             samples: Samples::default(),
+            bodies: Bodies::default(),
             pace: Pace::new(BATCH_TIMEOUT),
             way: Way::Straight,
             migrate: parts.migrate,
@@ -158,6 +162,7 @@ impl Shipper {
     async fn ship_the_rest(&mut self) {
         self.gaps.look_now();
         self.samples.look_now();
+        self.bodies.look_now();
         while self.has_outbox() && !self.is_done() {
             match self.ship_and_tell().await {
                 // The writer may still be at work; it needs a tick.
@@ -168,10 +173,11 @@ impl Shipper {
         }
     }
 
-    /// Whether every finished call is stored or lost, and what was lost and what was used is told.
+    /// Whether every finished call is stored or lost, and what was lost and used, and what bodies there are, is told.
     fn is_done(&self) -> bool {
         let accounts = self.shared.ledger.snapshot();
-        accounts.queued == 0 && accounts.outbox == 0 && !self.gaps.are_due() && !self.samples.are_due()
+        let others_are_due = self.gaps.are_due() || self.samples.are_due() || self.bodies.are_due();
+        accounts.queued == 0 && accounts.outbox == 0 && !others_are_due
     }
 
     /// Ships one batch, and tells the world if it is news whether that worked.
@@ -201,7 +207,8 @@ impl Shipper {
             self.progress.cursor.is_some() && self.shared.ledger.written_seq() <= self.progress.settled;
         let gaps = self.gaps.find(&mut self.outbox).await;
         let samples = self.samples.find(&mut self.outbox).await;
-        if nothing_new && gaps.is_empty() && samples.is_empty() {
+        let bodies = self.bodies.find(&mut self.outbox).await;
+        if nothing_new && gaps.is_empty() && samples.is_empty() && bodies.is_empty() {
             return Ok(Shipped::Nothing);
         }
         let mut connection = self.connect().await?;
@@ -209,7 +216,8 @@ impl Shipper {
         let (orders, shared, patience) = (&self.orders, &self.shared, self.pace.patience());
         let told = result.is_ok()
             && self.gaps.tell(&connection, self.spool_id, gaps, orders, patience).await
-            && self.samples.tell(&connection, samples, orders, shared, patience).await;
+            && self.samples.tell(&connection, samples, orders, shared, patience).await
+            && self.bodies.tell(&connection, bodies, orders, shared, patience).await;
         if result.is_ok() {
             self.contact = Instant::now();
         }

@@ -5,6 +5,7 @@
 //! never meets a file of the wrong shape.
 
 use crate::{
+    body,
     columns::{COLUMNS, TABLE},
     gap, keys, ring, rollup, sample, trouble,
 };
@@ -20,8 +21,8 @@ use uuid::Uuid;
 
 /// The version of the tables below and of what is in them, in `user_version`. A file with a higher one is not touched;
 /// one with a lower one gets what it lacks. Format 2 has `cpu_shared`, and records of format 2 in the outbox; format 3 has
-/// the tables of keys.
-pub(crate) const FORMAT: i64 = 3;
+/// the tables of keys; format 4 those of bodies.
+pub(crate) const FORMAT: i64 = 4;
 
 /// Bytes of a page, see below.
 pub(crate) const PAGE_BYTES: u64 = 8192;
@@ -216,6 +217,7 @@ fn tables() -> String {
         + ring::TABLE
         + &sample::sqlite_tables()
         + &keys::sqlite_tables()
+        + &body::sqlite_tables()
 }
 
 /// The identity of this outbox towards PostgreSQL, made on first use.

@@ -20,6 +20,7 @@ mod standing;
 use self::{batch::Batch, round::Round};
 use crate::{
     backoff::Backoff,
+    body::Bodies,
     chain::chain,
     file::FileError,
     gap::Gaps,
@@ -74,6 +75,7 @@ pub(crate) struct Writer {
     is_full: bool,
     gaps: Gaps,
     samples: Samples,
+    bodies: Bodies,
     orders: Receiver<Order>,
     on_taken: OnTaken,
     /// Deleted from the outbox up to here.
@@ -132,6 +134,7 @@ impl Writer {
             is_full: false,
             gaps: Gaps::new(),
             samples: Samples::new(parts.samples),
+            bodies: Bodies::default(),
             orders: parts.orders,
             on_taken: parts.on_taken,
             retired: 0,
@@ -231,9 +234,11 @@ impl Writer {
     }
 
     fn write_to(&mut self, connection: &mut Connection) -> Result<(), WriteError> {
+        self.bodies.take(&self.shared, self.quota.as_ref(), connection)?;
         let retirable = self.shared.retirable();
         let ranges = self.round.batch();
-        if ranges.is_empty() && retirable == self.retired && !self.gaps.is_open() && self.samples.is_empty() {
+        let has_others = self.gaps.is_open() || !self.samples.is_empty() || !self.bodies.is_empty();
+        if ranges.is_empty() && retirable == self.retired && !has_others {
             return Ok(());
         }
         let bytes: u64 = ranges.iter().map(|range| range.bytes() as u64).sum();
@@ -249,6 +254,7 @@ impl Writer {
             on_taken: &mut self.on_taken,
             gaps: &self.gaps,
             samples: &self.samples,
+            bodies: &self.bodies,
             max_bytes: self.quota.as_ref().map(Quota::max_bytes),
         };
         let outcome = batch.write(connection).inspect_err(|_| batch.show_all())?;
@@ -256,6 +262,7 @@ impl Writer {
         self.retired = retirable;
         self.gaps.settle();
         self.samples.settle(outcome.samples, &self.shared);
+        self.bodies.settle(outcome.bodies, &self.shared);
         for range in &ranges {
             self.drain.settle(range);
         }
@@ -270,7 +277,8 @@ impl Writer {
     /// Sees whether the outbox may take so many more bytes.
     fn look_at_quota(&mut self, bytes: u64, connection: &Connection) -> rusqlite::Result<()> {
         let Some(quota) = self.quota.as_ref().filter(|_| bytes > 0) else { return Ok(()) };
-        let is_full = quota.is_exceeded_by(bytes, connection)?;
+        let is_full = quota.is_exceeded_by(bytes, connection)?
+            && !Bodies::make_room(quota, bytes, connection, &self.shared)?;
         if is_full != self.is_full {
             self.is_full = is_full;
             let max_bytes = quota.max_bytes();

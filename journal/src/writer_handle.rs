@@ -1,6 +1,6 @@
 //! The owner's grip on the writer thread: waiting for it, and ending it.
 
-use crate::{journal::Shared, orders::Order, writer::Writer};
+use crate::{body::DeskHandle, journal::Shared, orders::Order, writer::Writer};
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -31,6 +31,8 @@ pub struct WriterHandle {
     shared: Arc<Shared>,
     /// The queue's file, if it has one.
     queue: Option<PathBuf>,
+    /// What comes from there has to end before the writer does.
+    desk: DeskHandle,
 }
 
 /// Records that the disk did not take until the end. They stay in the queue's file for the next process; where
@@ -52,7 +54,12 @@ impl Unwritten {
 }
 
 impl WriterHandle {
-    pub(crate) fn start(writer: Writer, orders: SyncSender<Order>, shared: Arc<Shared>) -> io::Result<Self> {
+    pub(crate) fn start(
+        writer: Writer,
+        orders: SyncSender<Order>,
+        shared: Arc<Shared>,
+        desk: DeskHandle,
+    ) -> io::Result<Self> {
         let queue = writer.queue_file();
         let notice = Arc::clone(&shared);
         let work = move || {
@@ -63,12 +70,13 @@ impl WriterHandle {
             })
         };
         let thread = Builder::new().name("journal-writer".to_owned()).spawn(work)?;
-        Ok(Self { thread: Some(thread), orders, shared, queue })
+        Ok(Self { thread: Some(thread), orders, shared, queue, desk })
     }
 
     /// Blocks until everything that was accepted before is durable; false if the disk did not take it within
     /// 5 seconds.
     pub fn flush(&self) -> bool {
+        self.shared.bodies.flush();
         let (done, told) = sync_channel(1);
         if self.orders.try_send(Order::Flush(done)).is_err() {
             return false;
@@ -80,6 +88,7 @@ impl WriterHandle {
     /// refused it for 5 seconds, or has not answered for 10: then the thread is left to itself, and what it has not
     /// written stays in the queue's file for the next process.
     pub fn close(mut self) -> Result<(), Unwritten> {
+        self.desk.end();
         self.shared.closing.store(true, Ordering::Release);
         self.wake();
         let Some(thread) = self.thread.take() else { return Ok(()) };

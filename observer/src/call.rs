@@ -5,6 +5,7 @@
 //! the journal turns them into the columns' milliseconds.
 
 use crate::{
+    body::HeldBodies,
     instance::Identity,
     word::{AuthMethod, AuthState, Framing, MatchKind, Method, Origin, Status, StatusDetail, Transport},
 };
@@ -182,6 +183,9 @@ pub struct CallRecord {
     pub task_hash: Option<Text>,
     /// A hash of the `requestState`, which ties the rounds of one multi round-trip request together.
     pub mrtr_group: Option<Text>,
+    /// The messages themselves, where they are kept: beside the record on its way, and no part of it.
+    #[serde(skip)]
+    pub bodies: Option<Arc<HeldBodies>>,
 }
 
 impl CallRecord {
@@ -243,6 +247,7 @@ impl CallRecord {
             header_mismatch: false,
             task_hash: None,
             mrtr_group: None,
+            bodies: None,
         }
     }
 

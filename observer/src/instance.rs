@@ -1,6 +1,7 @@
 //! One observed MCP server instance: whose it is, and the conversations that are going on with it.
 
 use crate::{
+    body::{BodyRule, Keeping},
     budget::{Budget, Permit},
     call::{CallRecord, Text, Tick, Timestamp},
     conversation::Conversations,
@@ -8,6 +9,7 @@ use crate::{
     decoder::Coding,
     endpoint::Mount,
     exchange::Exchange,
+    jsonrpc::Scanner,
     outcome::Outcome,
     outside_session::OutsideSession,
     pipe::Pipe,
@@ -16,7 +18,7 @@ use crate::{
     tasks::Tasks,
     word::{AuthMethod, AuthState, Origin, Status, StatusDetail, Transport},
 };
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::Guard;
 use http::{HeaderMap, Method};
 use std::sync::{
     Arc,
@@ -97,8 +99,8 @@ pub(crate) struct Memory {
     pub(crate) waiting: Budget,
     /// Encoded requests that are being read: each may need a window of megabytes.
     pub(crate) decoding: Budget,
-    /// What its records must not have in them. Read without a lock.
-    redactor: ArcSwap<Redactor>,
+    /// What its records must not have in them, and which bodies are kept beside them.
+    pub(crate) keeping: Arc<Keeping>,
     orphans: AtomicU64,
     redelivered: AtomicU64,
 }
@@ -118,7 +120,7 @@ impl Default for Memory {
             rounds: Rounds::default(),
             waiting: Budget::of(MAX_WAITING),
             decoding: Budget::of(MAX_DECODING),
-            redactor: ArcSwap::new(Redactor::new(&[], Vec::new())),
+            keeping: Arc::default(),
             orphans: AtomicU64::new(0),
             redelivered: AtomicU64::new(0),
         }
@@ -146,23 +148,36 @@ impl Instance {
     /// The same instance as a caller sees it that is refused: nothing that it says reaches anybody's conversation.
     pub fn apart(&self) -> Self {
         let memory = Memory::default();
-        memory.redactor.store(Arc::clone(&self.redactor()));
+        memory.keeping.redactor.store(Arc::clone(&self.redactor()));
         Self { memory: Arc::new(memory), ..self.succeed(self.identity.clone()) }
     }
 
     /// What is redacted from now on, also from calls that have begun, and in all instances that this one succeeds or is
     /// succeeded by. Until it is told, all kinds that are known are.
     pub fn redact_with(&self, redactor: Arc<Redactor>) {
-        self.memory.redactor.store(redactor);
+        self.memory.keeping.redactor.store(redactor);
+    }
+
+    /// Which bodies are kept from now on, beginning with calls that end from now on, and in all instances that this one
+    /// succeeds or is succeeded by. Until it is told, none are.
+    pub fn keep_bodies(&self, rule: BodyRule) {
+        self.memory.keeping.set_rule(rule);
     }
 
     pub(crate) fn redactor(&self) -> Guard<Arc<Redactor>> {
-        self.memory.redactor.load()
+        self.memory.keeping.redactor.load()
     }
 
     /// Whether it is the other one, or one that it has succeeded or is succeeded by: what ends in one ends in both.
     pub fn is_same_server(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.memory, &other.memory)
+    }
+
+    /// Reads the messages of one direction.
+    pub(crate) fn new_scanner(&self) -> Box<Scanner> {
+        let mut scanner = Box::<Scanner>::default();
+        scanner.keep_bodies(self.memory.keeping.held_bytes());
+        scanner
     }
 
     /// How an encoded request is read, if not too many are.

@@ -9,6 +9,7 @@ mod lexer;
 mod members;
 mod path;
 mod scanner;
+mod tape;
 mod text;
 
 pub use id::IdToken;
@@ -16,6 +17,7 @@ pub use members::{Elements, Member, Members, find_value};
 pub use path::Leaf;
 pub use scanner::Scanner;
 use std::borrow::Cow;
+pub(crate) use tape::Taped;
 
 /// What a message is, from its top-level keys alone (JSON-RPC 2.0, WIRE.md 1.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +73,8 @@ pub struct Message {
     pub tool_count: Option<u32>,
     /// Its place in a batch, from 0; absent outside a batch.
     pub batch_index: Option<u32>,
+    /// The whole of it, where bodies are kept.
+    tape: Option<Box<tape::Tape>>,
 }
 
 impl Default for Message {
@@ -84,6 +88,7 @@ impl Default for Message {
             bytes: 0,
             tool_count: None,
             batch_index: None,
+            tape: None,
         }
     }
 }
@@ -182,6 +187,11 @@ impl Message {
     /// The leaf was longer than its cap.
     pub fn is_truncated(&self, leaf: Leaf) -> bool {
         self.captures[leaf as usize].is_some_and(|capture| capture.truncated)
+    }
+
+    /// The message itself, as far as it is held; `None` where bodies are not kept.
+    pub(crate) fn taped(&self) -> Option<Taped<'_>> {
+        self.tape.as_ref()?.taped()
     }
 
     fn capture(&self, leaf: Leaf) -> Option<(Form, &[u8])> {

@@ -7,6 +7,7 @@
 //! The ways in are [`Instance::begin`], which gives an [`Exchange`] for one HTTP request and its response, and
 //! [`Instance::begin_pipe`], which gives a [`Pipe`] for a client that speaks stdio.
 
+mod body;
 mod budget;
 mod call;
 mod conversation;
@@ -29,6 +30,7 @@ mod tasks;
 mod trace;
 mod word;
 
+pub use body::{Body, BodyRule, BodySide, HeldBodies, KeepBodies, Unkept};
 pub use call::{CallId, CallRecord, Text, Tick, Timestamp};
 pub use decoder::{Coding, ContentDecoder, Undecodable};
 pub use endpoint::{EndpointPatch, Mount, outside_of_base};

@@ -1,6 +1,7 @@
 //! How a call ended: from the answer, or from what came in its place, to the words of the record.
 
 use crate::{
+    body,
     call::{CallRecord, Text, Tick},
     conversation::hash_secret,
     correlator::OpenCall,
@@ -186,7 +187,9 @@ impl OpenCall {
             record.task_hash =
                 hash_leaf(message, Leaf::TaskId).or_else(|| hash_leaf(message, Leaf::ResultTaskId));
         }
-        self.finish(outcome, at)
+        let mut record = self.finish(outcome, at);
+        body::note_answer(&mut record, message);
+        record
     }
 
     /// The record of a call whose outcome is decided.
@@ -200,6 +203,7 @@ impl OpenCall {
         record.error_code = outcome.error_code;
         record.error_message = outcome.error_message;
         record.error_detail = outcome.error_detail;
+        body::let_go_unwanted(&mut record);
         record
     }
 }

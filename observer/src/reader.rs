@@ -46,8 +46,8 @@ enum Format {
     Sse(Box<Events>),
     /// A message a line.
     Lines(Box<Lines>),
-    /// The first byte will tell, because the headers do not.
-    Unknown,
+    /// The first byte will tell, because the headers do not. Until then there is a scanner to spare, or none.
+    Unknown(Option<Box<Scanner>>),
     /// Nothing that can be read, or that needs to be.
     Blind,
 }
@@ -97,6 +97,18 @@ impl Reader {
         Self { decoder: None, format: Format::for_headers(headers, spare) }
     }
 
+    /// Its messages are held as a whole as well, up to so many bytes; 0 for none.
+    pub(crate) fn keep_bodies(&mut self, limit: usize) {
+        match &mut self.format {
+            Format::Json { scanner, .. } => scanner.keep_bodies(limit),
+            Format::Sse(events) => events.scanner.keep_bodies(limit),
+            Format::Lines(lines) => lines.scanner.keep_bodies(limit),
+            Format::Unknown(spare) if limit > 0 => spare.get_or_insert_default().keep_bodies(limit),
+            Format::Unknown(spare) => *spare = None,
+            Format::Blind => {}
+        }
+    }
+
     /// The body is in a form that is not read, or has turned out to be.
     pub(crate) const fn is_blind(&self) -> bool {
         matches!(self.format, Format::Blind)
@@ -131,7 +143,7 @@ impl Reader {
 impl Format {
     fn for_headers(headers: &HeaderMap, spare: Option<Box<Scanner>>) -> Self {
         let Some(content_type) = headers.get(header::CONTENT_TYPE) else {
-            return Self::Unknown;
+            return Self::Unknown(spare);
         };
         let essence = content_type.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
         let essence = essence.trim_ascii();
@@ -140,7 +152,7 @@ impl Format {
         } else if essence.eq_ignore_ascii_case(b"application/json") {
             Self::json(spare)
         } else {
-            Self::Unknown
+            Self::Unknown(spare)
         }
     }
 
@@ -149,10 +161,10 @@ impl Format {
     }
 
     fn read(&mut self, mut bytes: &[u8], now: Tick, mut sink: impl FnMut(Read<'_>)) {
-        if matches!(self, Self::Unknown)
+        if let Self::Unknown(spare) = self
             && let Some(first) = bytes.iter().find(|byte| !byte.is_ascii_whitespace())
         {
-            *self = if matches!(first, b'{' | b'[' | 0xef) { Self::json(None) } else { Self::Blind };
+            *self = if matches!(first, b'{' | b'[' | 0xef) { Self::json(spare.take()) } else { Self::Blind };
         }
         match self {
             Self::Json { scanner, over_at } => {
@@ -168,7 +180,7 @@ impl Format {
             }
             Self::Sse(events) => events.read(bytes, now, sink),
             Self::Lines(lines) => lines.read(bytes, now, sink),
-            Self::Unknown | Self::Blind => {}
+            Self::Unknown(_) | Self::Blind => {}
         }
     }
 
@@ -184,7 +196,7 @@ impl Format {
             }
             Self::Sse(events) => events.decoder.is_inside_event() && events.end_event(now, sink),
             Self::Lines(lines) => lines.end_line(now, sink),
-            Self::Unknown | Self::Blind => false,
+            Self::Unknown(_) | Self::Blind => false,
         }
     }
 }

@@ -112,9 +112,14 @@ impl Redactor {
     /// A JSON text, of which everything stays but what is secret in its strings and numbers; as much of it as goes into
     /// `cap` bytes.
     pub fn redact_document(&self, json: &str, cap: usize) -> Text {
-        let mut kept = document::redact(self, json, cap);
+        let mut kept = document::redact(self, json, cap, End::Whole);
         kept.truncate(kept.floor_char_boundary(cap));
         kept.into()
+    }
+
+    /// The same for a message or its beginning: where it was cut, nothing stays that could be the beginning of a secret.
+    pub(crate) fn redact_message(&self, json: &str, end: End) -> String {
+        document::redact(self, json, usize::MAX, end)
     }
 
     /// A text as a record may keep it: secrets masked, at most `cap` bytes, cut at a whole character.

@@ -4,6 +4,7 @@
 use crate::{
     admin::{Access, Admin, Entrance},
     admission::Admission,
+    bodies,
     client_ip::AddressPolicy,
     clock::Clock,
     key_ring::{BadStore, key_store},
@@ -112,9 +113,12 @@ impl App {
             metrics.count(records);
             announcer.announce(records);
         });
+        let key_store = key_store(&config.store.url)?;
+        let opened = journal::open(journal_options(&config)?, on_taken)?;
+        opened.journal.seal_bodies_with(bodies::keys(&config.record));
         Ok(Self {
-            key_store: key_store(&config.store.url)?,
-            opened: journal::open(journal_options(&config)?, on_taken)?,
+            key_store,
+            opened,
             routes: Arc::new(ArcSwap::from_pointee(routes)),
             servers,
             activity: Arc::default(),
@@ -254,6 +258,7 @@ pub(crate) fn journal_options(config: &Config) -> Result<journal::Options, BadPo
             days: store.retention_days,
             compress_after_days: store.compress_after_days,
             sqlite_max_bytes: u64::from(store.sqlite_max_mib) * MIB as u64,
+            body_days: config.record.bodies_retention_days,
         },
         migrate: store.migrate,
     })

@@ -1,6 +1,7 @@
 //! The command line. Data goes to stdout, everything else to stderr; exit codes mean what DESIGN.md 6 says.
 
 mod ask_admin;
+mod body;
 mod calls;
 mod check;
 mod doctor;
@@ -38,6 +39,7 @@ Watch:
   mcpmeter tail                            calls as they happen
   mcpmeter calls --since 1h --errors       what failed in the last hour
   mcpmeter calls --tool search --json      as JSON, one object a line
+  mcpmeter body CALL_ID                    what was asked and answered, where record.bodies keeps it
   mcpmeter doctor                          is everything recorded, and if not, why?
 
 Let in:
@@ -76,6 +78,8 @@ enum Command {
     Tail(tail::Tail),
     /// Show past calls, newest first
     Calls(calls::Calls),
+    /// Show what was asked and answered in a call, where that is kept
+    Body(body::Body),
     /// Create, list, revoke and rotate the keys by which callers are known
     Keys(keys::Keys),
     /// Examine proxy, files and database, and say what is wrong and what to do
@@ -99,6 +103,7 @@ impl Cli {
             Command::Migrate(command) => command.run(),
             Command::Tail(command) => command.run(),
             Command::Calls(command) => command.run(),
+            Command::Body(command) => command.run(),
             Command::Keys(command) => command.run(),
             Command::Doctor(command) => command.run(),
             Command::Erase(command) => command.run(),

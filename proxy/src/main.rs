@@ -6,6 +6,7 @@ mod answer;
 mod api_key;
 mod app;
 mod auth;
+mod bodies;
 mod cli;
 mod client_ip;
 mod clock;

@@ -1,6 +1,7 @@
 //! What Prometheus is told. Counting happens on the journal's writer thread, once per record, so that the
 //! request path pays nothing for it; everything else is read when it is asked for.
 
+mod bodies;
 mod certificates;
 mod servers;
 
@@ -188,6 +189,7 @@ impl Exposition {
         show_count(&mut registry, "log_set_aside_files", "Damaged files that were put aside", set_aside);
         let help = "Samples of processes that will never be stored";
         show_count(&mut registry, "lost_process_samples", help, self.journal.lost_samples());
+        bodies::show(&mut registry, &self.journal);
         certificates::show(&mut registry, &self.certificates);
         let routes = self.routes.load();
         servers::show_traffic(&mut registry, &routes);

@@ -14,7 +14,7 @@ mod remote;
 pub(crate) use child::SpawnError;
 pub(crate) use remote::{RemoteUrl, RemoteUrlError};
 
-use crate::{clock::Clock, process_meter::Meters, redaction, signal::Signals};
+use crate::{bodies, clock::Clock, process_meter::Meters, redaction, signal::Signals};
 use books::Books;
 use client::{Input, Output};
 use http::HeaderMap;
@@ -94,6 +94,7 @@ async fn run_on(plan: Plan) -> Result<u8, PipeError> {
     };
     let instance = Arc::new(make(plan.identity, mount));
     instance.redact_with(redaction::redactor(&plan.config.privacy));
+    instance.keep_bodies(bodies::rule(plan.config.record.bodies, &plan.config.record));
     // The server first: it takes its time to start, and the store is open before it has.
     let server = match plan.server {
         Server::Command(words) => Started::Child(child::Child::spawn(&words)?),

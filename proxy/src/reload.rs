@@ -2,12 +2,12 @@
 //! checked first; an invalid one changes nothing and says why.
 
 use crate::{
-    admin::Entrance, admission::Admission, client_ip::AddressPolicy, clock::Clock, route::Servers,
+    admin::Entrance, admission::Admission, bodies, client_ip::AddressPolicy, clock::Clock, route::Servers,
     router::Routes, tls::Certificate,
 };
 use arc_swap::ArcSwap;
 use mcpmeter_config::{Config, Flag, Source};
-use mcpmeter_journal::chain;
+use mcpmeter_journal::{Journal, chain};
 use std::{
     os::unix::fs::MetadataExt,
     path::PathBuf,
@@ -56,6 +56,7 @@ pub(crate) struct Reloader {
     pub(crate) entrance: Entrance,
     pub(crate) servers: Servers,
     pub(crate) admission: Arc<ArcSwap<Admission>>,
+    pub(crate) journal: Journal,
     pub(crate) clock: Clock,
     pub(crate) seen: Option<Stamp>,
 }
@@ -105,6 +106,7 @@ impl Reloader {
                 return error!(problem = chain(&problem), "the configuration was not changed");
             }
         };
+        self.journal.seal_bodies_with(bodies::keys(&config.record));
         self.renew_certificates(&config);
         self.entrance.access.exchange_token(config.admin.token.as_ref());
         let changes = mcpmeter_config::changes(&self.current, &config);

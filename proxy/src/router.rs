@@ -2,7 +2,7 @@
 //! normalised or resolved.
 
 use crate::{
-    auth,
+    auth, bodies,
     keyed_hash::KeyedHash,
     process_meter::{Meter, Use},
     redaction,
@@ -11,7 +11,7 @@ use crate::{
 };
 use http::{Uri, uri::PathAndQuery};
 use mcpmeter_config as config;
-use mcpmeter_observer::Instance;
+use mcpmeter_observer::{BodyRule, Instance};
 use std::{collections::HashMap, io, sync::Arc};
 
 /// All routes, by what leads to them. Never changed; a reload makes another one.
@@ -47,6 +47,11 @@ impl Routes {
         routes.retired = earlier.leave_behind(&routes);
         let redactor = redaction::redactor(&config.privacy);
         routes.instances().for_each(|instance| instance.redact_with(Arc::clone(&redactor)));
+        // Who is not served any more keeps nothing more either.
+        routes.retired.iter().for_each(|instance| instance.keep_bodies(BodyRule::default()));
+        for route in routes.all() {
+            route.instance.keep_bodies(bodies::rule(route.config.bodies, &config.record));
+        }
         Ok(routes)
     }
 

@@ -56,6 +56,7 @@ impl Running {
             addresses: Arc::clone(&self.addresses),
             servers: self.servers.clone(),
             admission: Arc::clone(&self.admission),
+            journal: self.journal.clone(),
             clock: self.clock,
             certificate: self.certificate.clone(),
             entrance: self.entrance.clone(),

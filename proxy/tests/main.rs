@@ -6,6 +6,7 @@ mod addresses;
 mod admin_access;
 mod attacks;
 mod authorization;
+mod bodies;
 mod cancelling;
 mod certificate_renewal;
 mod command_line;

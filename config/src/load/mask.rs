@@ -11,8 +11,18 @@ use toml::de::{DeTable, DeValue};
 use super::{secret, store};
 
 /// Parts of key names whose values are secret, whether or not we know the key.
-const SECRET_WORDS: [&str; 9] =
-    ["password", "passwd", "secret", "token", "api_key", "apikey", "hash_key", "credential", "authorization"];
+const SECRET_WORDS: [&str; 10] = [
+    "password",
+    "passwd",
+    "secret",
+    "token",
+    "api_key",
+    "apikey",
+    "hash_key",
+    "bodies_key",
+    "credential",
+    "authorization",
+];
 
 /// The text with secrets masked, of the same length and with the same lines.
 pub(super) fn mask_secrets(text: &str, tree: &DeTable<'_>) -> String {

@@ -9,8 +9,11 @@ use super::host;
 use super::identity;
 use super::process;
 use super::proxy::MAX_CONNECT_TIMEOUT_MS;
+use super::record;
 use super::section::{Reading, Section};
-use crate::{AuthRewrite, HttpUpstream, Identity, Place, Problem, Route, Scheme, Upstream, UpstreamError};
+use crate::{
+    AuthRewrite, HttpUpstream, Identity, Place, Problem, Record, Route, Scheme, Upstream, UpstreamError,
+};
 
 /// As long as a DNS label, so that a name can become one.
 const MAX_NAME_BYTES: usize = 63;
@@ -26,6 +29,7 @@ const MAX_STREAM_TIMEOUT_MS: u64 = 366 * MAX_TIMEOUT_MS;
 pub(super) struct Defaults<'d> {
     pub(super) connect_timeout_ms: u64,
     pub(super) identity: &'d Identity,
+    pub(super) record: &'d Record,
 }
 
 /// The names and hosts so far, and where the first of each stands.
@@ -87,6 +91,7 @@ fn read_route(mut section: Section<'_, '_>, defaults: &Defaults<'_>, taken: &mut
     let [ca_file, client_cert_file, client_key_file] = read_tls_files(&mut section, upstream.as_ref());
     let process = process::read_process(&mut section);
     let identity = identity::read_route_identity(&mut section, defaults.identity);
+    let bodies = record::read_route_bodies(&mut section, defaults.record);
     if let (Some(Upstream::Stdio(_)), true) = (&upstream, identity.upstream_authorization().is_some()) {
         report_idle_authorization(&mut section);
     }
@@ -113,6 +118,7 @@ fn read_route(mut section: Section<'_, '_>, defaults: &Defaults<'_>, taken: &mut
         client_key_file,
         process,
         identity,
+        bodies,
     })
 }
 

@@ -4,7 +4,7 @@
 //! It has to be a file of this version. It is never made, and what is in it is never moved to another format here.
 
 use super::{
-    EraseError, Erasure, Manner,
+    EraseError, Erasure, Manner, bodies,
     traces::{another_id, cleared},
     waiting,
 };
@@ -86,6 +86,7 @@ impl File {
                 };
                 rows.push((table, cells));
             }
+            rows.extend(bodies::in_file(connection, erasure)?);
             Ok(rows)
         };
         let mut pass = pass;

@@ -4,8 +4,9 @@
 //! No day is being compressed meanwhile, for what is copied then would come back: the lock of that is held by a
 //! transaction of its own, which does nothing else.
 
-use super::{EraseError, EraseReport, Erasure, Manner, days};
+use super::{EraseError, EraseReport, Erasure, Manner, bodies, days};
 use crate::{
+    body,
     columns::Kind,
     migrate::{self, SCHEMA_VERSION},
     postgres::{discard, pool},
@@ -131,6 +132,11 @@ impl Database {
             if cells > 0 {
                 self.changed.insert(format!("mcpmeter.{table}"));
             }
+        }
+        let gone = bodies::in_postgres(&mut self.connection, SETTINGS, erasure).await?;
+        report.count(&self.place, body::TABLE, gone);
+        if gone > 0 {
+            self.changed.insert(format!("mcpmeter.{}", body::TABLE));
         }
         Ok(())
     }

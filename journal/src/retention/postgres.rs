@@ -1,13 +1,13 @@
 //! Retention in PostgreSQL: partitions ahead, the alarm over the default partition, days that go, days that are
-//! compressed, samples of processes that go.
+//! compressed, samples of processes and bodies that go.
 //!
 //! What a step needs the whole log for takes milliseconds, and it waits for it no longer than that: behind a
 //! long report it gives up and comes again, each time with a little more patience, up to half a second.
 //! By which clock a day is old is PostgreSQL's; a proxy whose clock is wrong deletes nothing.
 
 use crate::{
-    chain::chain, columns::Kind, journal::Shared, open::Retention, partitions::AHEAD_DAYS, postgres::discard,
-    rollup, sample::TABLE, value::Value,
+    body, chain::chain, columns::Kind, journal::Shared, open::Retention, partitions::AHEAD_DAYS,
+    postgres::discard, rollup, sample::TABLE, value::Value,
 };
 use deadpool_postgres::{Object, Pool, PoolError, Transaction};
 use mcpmeter_observer::Timestamp;
@@ -35,11 +35,13 @@ const HALF_COMPRESSED: &str = "
                                           and relname ~ '^mcp_server_request_log_[0-9]{8}_(old|new)$'
                                           and obj_description(oid, 'pg_class') ~ ', (compressed|exchanged)$')";
 /// The version of `schema.sql` that has everything used here.
-const SINCE_VERSION: &str = "select to_regclass('mcpmeter.mcp_process_sample') is not null";
+const SINCE_VERSION: &str = "select to_regclass('mcpmeter.mcp_call_body') is not null";
 const PARTITIONED: &str = "select exists (select from pg_partitioned_table
                                           where partrelid = 'mcpmeter.mcp_server_request_log'::regclass)";
 /// Samples that are deleted in one step.
 const SAMPLES: u64 = 10_000;
+/// Bodies that are.
+const BODIES: u64 = 5_000;
 
 /// The log's tables.
 pub(crate) struct Tables {
@@ -145,6 +147,8 @@ impl Tables {
         }
         let days = self.retention.sample_days();
         self.repeat(connection, days, IsolationLevel::ReadCommitted, Self::delete_samples).await?;
+        let days = self.retention.days_of_bodies();
+        self.repeat(connection, days, IsolationLevel::ReadCommitted, Self::delete_bodies).await?;
         Ok(true)
     }
 
@@ -234,6 +238,18 @@ impl Tables {
         let Some(done) = done.try_get::<_, Option<String>>(0)? else { return Ok(false) };
         info!(done, "compressing the calls of a day");
         Ok(true)
+    }
+
+    /// Deletes some bodies that are too old; false if there are no more.
+    async fn delete_bodies(transaction: &Transaction<'_>, days: i32) -> Result<bool, RetentionError> {
+        let (days, table) = (Value::Int(days.into()), body::TABLE);
+        let delete = format!(
+            "delete from mcpmeter.{table} where (call_id, side) in (
+               select call_id, side from mcpmeter.{table}
+               where created_at < now() - make_interval(days => $1) order by created_at limit {BODIES})"
+        );
+        let parameters = [(&days as &(dyn ToSql + Sync), Type::INT4)];
+        Ok(transaction.execute_typed(&delete, &parameters).await? == BODIES)
     }
 
     /// Deletes some samples of processes that are too old; false if there are no more.

@@ -1,4 +1,5 @@
-//! Retention in the SQLite store, of calls by age and by size, of samples of processes by age.
+//! Retention in the SQLite store, of calls and bodies by age and by size, of samples of processes by age. Where the file is
+//! too large, all bodies go before the first call does.
 //!
 //! The writer deletes between two batches, a few milliseconds' worth at a time, oldest rows first; then it gives
 //! the pages back to the disk, also in small pieces. Rows of a 5-minute bucket go only when its rollup is done, and
@@ -7,6 +8,7 @@
 //! The size is that of the whole file without the pages that lie free in it: rollups, which stay, are part of it.
 
 use crate::{
+    body::{OUTBOX as WAITING_BODIES, TABLE as BODIES},
     chain::chain,
     columns::TABLE,
     open::Retention,
@@ -44,18 +46,40 @@ impl File {
     /// Deletes what is too old or too much, until nothing is.
     pub(super) async fn round(&mut self) {
         let result = self.delete().await;
-        if let Err(error) = &result
+        self.tell(&result);
+    }
+
+    /// The same of an outbox, in which nothing but bodies has an age: a PostgreSQL that is away keeps none of them longer.
+    pub(super) async fn round_of_waiting_bodies(&mut self) {
+        let result = self.delete_waiting_bodies().await;
+        self.tell(&result);
+    }
+
+    fn tell(&mut self, result: &Result<(), OrderError>) {
+        if let Err(error) = result
             && !self.complained
         {
-            warn!(error = chain(error), "cannot delete old calls");
+            warn!(error = chain(error), "cannot delete old calls or bodies of calls");
         }
         self.complained = result.is_err();
     }
 
+    async fn delete_waiting_bodies(&self) -> Result<(), OrderError> {
+        let oldest_body = before(self.retention.days_of_bodies());
+        while self.orders.transact(move |work| delete_some_waiting(work, oldest_body)).await? {
+            sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+
     async fn delete(&self) -> Result<(), OrderError> {
-        let before = |days: u32| Timestamp(now().0 - i64::from(days) * DAY_US);
         let oldest_sample = before(self.retention.sample_days());
         while self.orders.transact(move |work| delete_samples(work, oldest_sample)).await? {
+            sleep(PAUSE).await;
+        }
+        let oldest_body = before(self.retention.days_of_bodies());
+        let max_bytes = self.retention.sqlite_max_bytes;
+        while self.orders.transact(move |work| delete_bodies(work, oldest_body, max_bytes)).await? {
             sleep(PAUSE).await;
         }
         let Retention { days, sqlite_max_bytes: max_bytes, .. } = self.retention;
@@ -80,6 +104,31 @@ fn delete_samples(work: &Transaction<'_>, oldest_kept: Timestamp) -> rusqlite::R
            select instance_id, at, spool_id from {SAMPLES} where at < ?1 order by at limit {PIECE})"
     );
     Ok(work.prepare_cached(&delete)?.execute([oldest_kept.0])? == PIECE as usize)
+}
+
+fn before(days: u32) -> Timestamp {
+    Timestamp(now().0 - i64::from(days) * DAY_US)
+}
+
+/// Deletes bodies that are too old among those that have waited longest; false if not all of these are.
+fn delete_some_waiting(work: &Transaction<'_>, oldest_kept: Timestamp) -> rusqlite::Result<bool> {
+    let delete = format!(
+        "delete from {WAITING_BODIES} where seq in (
+           select seq from (select seq, created_at from {WAITING_BODIES} order by seq limit {PIECE})
+           where created_at < ?1)"
+    );
+    Ok(work.prepare_cached(&delete)?.execute([oldest_kept.0])? == PIECE as usize)
+}
+
+/// Deletes some bodies that are too old or too much, the oldest first; false if there are no more.
+fn delete_bodies(work: &Transaction<'_>, oldest_kept: Timestamp, max_bytes: u64) -> rusqlite::Result<bool> {
+    let is_too_much = max_bytes > 0 && used_bytes(work)? > max_bytes;
+    let before = if is_too_much { i64::MAX } else { oldest_kept.0 };
+    let delete = format!(
+        "delete from {BODIES} where rowid in (
+           select rowid from {BODIES} where created_at < ?1 order by created_at limit {PIECE})"
+    );
+    Ok(work.prepare_cached(&delete)?.execute([before])? == PIECE as usize)
 }
 
 /// Deletes some rows of the oldest bucket if that is due; false if nothing is.

@@ -4,6 +4,7 @@
 use super::OnTaken;
 use crate::{
     accounts::LossReason,
+    body,
     gap::Gaps,
     inscribe::{Inscribed, Sheet, Target, inscribe},
     journal::Shared,
@@ -28,6 +29,7 @@ pub(super) struct Batch<'a> {
     pub(super) on_taken: &'a mut OnTaken,
     pub(super) gaps: &'a Gaps,
     pub(super) samples: &'a Samples,
+    pub(super) bodies: &'a body::Bodies,
     /// The quota of the outbox.
     pub(super) max_bytes: Option<u64>,
 }
@@ -39,6 +41,7 @@ pub(super) struct Outcome {
     /// Dropped because the outbox is full.
     refused: u64,
     pub(super) samples: Written,
+    pub(super) bodies: body::Written,
 }
 
 impl Outcome {
@@ -74,6 +77,7 @@ impl Batch<'_> {
         }
         self.gaps.write(&transaction)?;
         outcome.samples = self.samples.write(&transaction, self.target, self.refuse, self.max_bytes)?;
+        outcome.bodies = self.bodies.write(&transaction, self.target)?;
         if let Some(up_to) = self.retire {
             outbox::retire(&transaction, up_to)?;
         }

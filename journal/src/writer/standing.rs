@@ -99,6 +99,7 @@ impl Writer {
             on_taken: &mut self.on_taken,
             gaps: &self.gaps,
             samples: &self.samples,
+            bodies: &self.bodies,
             max_bytes: None,
         };
         batch.show_all();

@@ -7,6 +7,7 @@
 mod postgres;
 
 mod accounts;
+mod bodies;
 mod columns;
 mod erase;
 mod full_disk;

@@ -59,7 +59,7 @@ async fn a_store_and_a_queue_of_format_1_are_read_and_get_the_new_column() {
     // Once is enough, and an older version keeps its hands off.
     open_embedded(&file).writer.close().unwrap();
     let format = Connection::open(&file).unwrap().pragma_query_value(None, "user_version", |row| row.get(0));
-    assert_eq!(format, Ok(3));
+    assert_eq!(format, Ok(4));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,6 +140,19 @@ async fn a_database_of_version_4_keeps_its_calls_and_gets_tables_for_keys() {
     // By hand, and again: what there is stays.
     place.cluster.query(&place.url, include_str!("../../../schema.sql"));
     assert_eq!(keys.changes_since(0).await.unwrap().keys, [key()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_version_5_keeps_its_calls_and_gets_a_table_for_bodies() {
+    let place = Place::new(Cluster::shared());
+    place.cluster.query(&place.url, include_str!("schema_5.sql"));
+    place.cluster.query(&place.url, VERSION_3);
+    let table = "select count(*) from pg_class where relname = 'mcp_call_body'";
+    assert_eq!(place.count(table), 0);
+    let done = migrate(&place.url.parse().unwrap()).await.unwrap();
+    assert_eq!((done.from, done.to), (Some(5), SCHEMA_VERSION));
+    assert_eq!((place.stored(), place.count(table)), ((4, 4), 1));
+    place.cluster.query(&place.url, include_str!("../../../schema.sql"));
 }
 
 /// A database of version 3 with a call on each of four days in March, of which the first is just being exchanged for its

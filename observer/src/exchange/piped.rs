@@ -6,7 +6,7 @@ use crate::{
     call::{Tick, Timestamp},
     correlator::{OpenCall, OpenCalls},
     instance::Instance,
-    jsonrpc::{IdToken, Leaf, Message, Scanner},
+    jsonrpc::{IdToken, Leaf, Message},
     outcome::Outcome,
     reader::Reader,
     word::Framing,
@@ -19,7 +19,9 @@ impl Exchange {
     pub(crate) fn begin_pipe(instance: Arc<Instance>, entropy: u128, now: Tick) -> Self {
         let key: Box<[u8]> = [b"\0pipe".as_slice(), &entropy.to_be_bytes()].concat().into();
         let (conversation, forgotten) = instance.memory.endpoints.get_or_insert(&key, now);
-        let scanner = Some(Box::<Scanner>::default());
+        let scanner = Some(instance.new_scanner());
+        let mut reader = Reader::for_lines();
+        reader.keep_bodies(instance.memory.keeping.held_bytes());
         let mut pipe = Self {
             instance,
             facts: Facts::of_pipe(entropy, now),
@@ -28,7 +30,7 @@ impl Exchange {
             asked: Asked { scanner, done: true, listens: true, ..Asked::default() },
             spare: None,
             open: OpenCalls::default(),
-            answer: super::Answer { reader: Reader::for_lines(), ..super::Answer::default() },
+            answer: super::Answer { reader, ..super::Answer::default() },
             finished: VecDeque::new(),
             unrecorded: 0,
             opened: None,

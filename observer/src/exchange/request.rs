@@ -29,7 +29,7 @@ impl Asked {
             true => instance.begin_decoding(head.headers),
             false => (Coding::Plain, None),
         };
-        Self { scanner: Some(Box::default()), coding, _decoding: decoding, ..Self::default() }
+        Self { scanner: Some(instance.new_scanner()), coding, _decoding: decoding, ..Self::default() }
     }
 
     /// A body that nobody reads, or none.
@@ -123,10 +123,11 @@ impl Exchange {
     }
 
     /// Puts a call where its answer will be looked for.
-    fn push_call(&mut self, record: Box<CallRecord>, message: &Message, asked_at: Tick) {
+    fn push_call(&mut self, mut record: Box<CallRecord>, message: &Message, asked_at: Tick) {
         if let Some(opened) = &mut self.opened {
             opened.push(record.id);
         }
+        record.bodies = self.instance.memory.keeping.begin(message);
         let mut call = OpenCall {
             record,
             id: message.id(),

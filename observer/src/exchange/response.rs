@@ -48,6 +48,7 @@ impl Exchange {
             self.answer.is_encoded = headers.contains_key(header::CONTENT_ENCODING);
             let read = if self.answer.is_encoded { Reader::for_headers } else { Reader::for_plain };
             self.answer.reader = read(headers, self.spare.take());
+            self.answer.reader.keep_bodies(self.instance.memory.keeping.held_bytes());
         }
     }
 

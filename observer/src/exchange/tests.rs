@@ -2,6 +2,7 @@
 
 mod answers;
 mod batches;
+mod bodies;
 mod encoded;
 mod endings;
 mod legacy;

@@ -79,9 +79,12 @@ impl Message {
 
     /// Makes room for the next message and keeps the memory.
     pub(super) fn clear(&mut self) {
-        let mut arena = std::mem::take(&mut self.arena);
+        let (mut arena, mut tape) = (std::mem::take(&mut self.arena), self.tape.take());
         arena.clear();
-        *self = Self { arena, ..Self::default() };
+        if let Some(tape) = &mut tape {
+            tape.begin();
+        }
+        *self = Self { arena, tape, ..Self::default() };
     }
 
     /// Forgets the leaves in a range: a key that comes twice counts the second time only.

@@ -8,6 +8,7 @@ use super::{
     Form, Message,
     lexer::Passing,
     path::{Leaf, MAX_DEPTH, Node, Target},
+    tape::Tape,
 };
 
 mod token;
@@ -70,11 +71,20 @@ impl Scanner {
         self.offset = 0;
         self.elements = None;
         self.complete = false;
+        if let Some(tape) = &mut self.message.tape {
+            tape.release();
+        }
+    }
+
+    /// From now on the bytes of each message are held as well, up to so many; 0 for none.
+    pub(crate) fn keep_bodies(&mut self, limit: usize) {
+        self.message.tape = (limit > 0).then(|| Tape::new(limit));
     }
 
     /// Consumes input up to the end of the next message, and returns that message; `None` when all input is
     /// consumed. To be called until it returns `None`.
     pub fn next_message(&mut self, input: &mut &[u8]) -> Option<&Message> {
+        let (read, from) = (*input, self.offset);
         while !input.is_empty() {
             let (used, complete) = self.step(input);
             self.offset += used as u64;
@@ -82,10 +92,22 @@ impl Scanner {
             if complete {
                 self.message.bytes = self.offset - self.message_start;
                 self.complete = true;
+                self.tape(&read[..read.len() - input.len()], from);
+                if let Some(tape) = &mut self.message.tape {
+                    tape.end();
+                }
                 return Some(&self.message);
             }
         }
+        self.tape(read, from);
         None
+    }
+
+    /// Holds what was read since the document's byte `from`, where bodies are kept.
+    fn tape(&mut self, read: &[u8], from: u64) {
+        if let Some(tape) = &mut self.message.tape {
+            tape.read(read, self.message_start.saturating_sub(from));
+        }
     }
 
     /// The message that is the whole document, once that has been read to its end.

@@ -2,10 +2,10 @@
 //! say what they are. Everything else stays as it was written, numbers to their last digit.
 
 use super::{
-    Redactor,
+    End, Redactor,
     named::{Class, class_of_field},
     opaque::{is_harmless, looks_random},
-    private_key,
+    place, private_key,
 };
 use serde_json::Value;
 use std::borrow::Cow;
@@ -14,7 +14,7 @@ use std::borrow::Cow;
 const MASK: &str = "[redacted]";
 
 /// A JSON text as it may be kept, as far as the first `cap` bytes go. It may have been cut already.
-pub(super) fn redact(redactor: &Redactor, json: &str, cap: usize) -> String {
+pub(super) fn redact(redactor: &Redactor, json: &str, cap: usize, end: End) -> String {
     let mut document = Document {
         redactor,
         kept: String::with_capacity(json.len().min(cap)),
@@ -30,12 +30,42 @@ pub(super) fn redact(redactor: &Redactor, json: &str, cap: usize) -> String {
         document.push_between(&rest[..at]);
         let literal = &rest[at..at + length_of_literal(&rest[at..])];
         rest = &rest[at + literal.len()..];
+        if end == End::Cut && rest.is_empty() && serde_json::from_str::<String>(literal).is_err() {
+            document.push_cut(literal);
+            return document.kept;
+        }
         document.push_string(literal, rest.trim_start().starts_with(':'));
+    }
+    if end == End::Cut {
+        // What is cut there may be half a number.
+        rest = &rest[..rest.rfind([',', ':', '[', ']', '{', '}']).map_or(0, |at| at + 1)];
     }
     if document.kept.len() < cap {
         document.push_between(rest);
     }
     document.kept
+}
+
+/// A literal without its end, up to the last escape that is whole.
+fn whole_escapes(literal: &str) -> &str {
+    let bytes = literal.as_bytes();
+    let (mut at, mut whole) = (1, 1);
+    while at < bytes.len() {
+        let is_high = |at: usize| {
+            matches!(bytes.get(at..at + 2), Some([b'd' | b'D', b'8' | b'9' | b'a' | b'b' | b'A' | b'B']))
+        };
+        at += match (bytes[at], bytes.get(at + 1)) {
+            // Half a character is none.
+            (b'\\', Some(b'u')) if is_high(at + 2) => 12,
+            (b'\\', Some(b'u')) => 6,
+            (b'\\', _) => 2,
+            _ => 1,
+        };
+        if at <= bytes.len() {
+            whole = at;
+        }
+    }
+    &literal[..literal.floor_char_boundary(whole)]
 }
 
 struct Document<'a> {
@@ -122,6 +152,20 @@ impl Document<'_> {
             Cow::Borrowed(same) if same.len() == text.len() => self.kept.push_str(literal),
             masked => self.kept.push_str(&Value::from(masked).to_string()),
         }
+    }
+
+    /// The string in which the text was cut, as far as nothing of it can be the beginning of a secret; whatever is under a
+    /// name that says something is masked.
+    fn push_cut(&mut self, literal: &str) {
+        let class = self.named.take().or(self.in_array);
+        let text = serde_json::from_str::<String>(&format!("{}\"", whole_escapes(literal)));
+        let kept = match (class, text) {
+            (None, Ok(text)) if !(self.is_split && private_key::is_body(&text)) => {
+                self.redactor.redact_until(&text, place::safe_end(&text), "").into_owned()
+            }
+            _ => MASK.to_owned(),
+        };
+        self.kept.push_str(&Value::from(kept).to_string());
     }
 
     /// What a string says about those behind it.

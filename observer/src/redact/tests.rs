@@ -1,5 +1,6 @@
 //! Secrets are masked, and the rest stays.
 
+mod bodies;
 mod carrier;
 mod corpus;
 mod observed;

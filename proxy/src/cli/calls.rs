@@ -81,7 +81,7 @@ impl Calls {
     }
 }
 
-fn open_reader(config: &Config) -> Result<Reader, Failure> {
+pub(super) fn open_reader(config: &Config) -> Result<Reader, Failure> {
     match &config.store.url {
         StoreUrl::Sqlite(file) if !file.exists() => Err(Failure::usage(&format!(
             "{} does not exist: no call has been stored there yet",
@@ -96,7 +96,7 @@ fn open_reader(config: &Config) -> Result<Reader, Failure> {
     }
 }
 
-fn read_failure(error: &ReadError) -> Failure {
+pub(super) fn read_failure(error: &ReadError) -> Failure {
     if matches!(error, ReadError::Connect(_)) {
         Failure::unreachable("cannot read the store", error)
     } else {

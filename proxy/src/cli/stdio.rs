@@ -41,7 +41,7 @@ pub(crate) struct Stdio {
     /// A header for every request to the URL, "Name: value"; ${NAME} stands for an environment variable
     #[arg(long, value_name = "HEADER", requires = "url", conflicts_with = "command")]
     header: Vec<String>,
-    /// A configuration file, of which the sections store and log count
+    /// A configuration file, of which the sections store, record, privacy and log count
     #[arg(short, long, value_name = "FILE", env = "MCPMETER_CONFIG")]
     config: Option<PathBuf>,
     /// The server's command, without a shell

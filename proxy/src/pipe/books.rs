@@ -5,7 +5,7 @@
 //! A store that cannot be opened is said on stderr, and then there are no records: never no server.
 
 use super::recorder::Recorder;
-use crate::{app, lifecycle::Stopping, tasks::Tasks};
+use crate::{app, bodies, lifecycle::Stopping, tasks::Tasks};
 use mcpmeter_config::Config;
 use mcpmeter_journal::{self as journal, Journal, OpenError, Opened, chain};
 use std::{
@@ -111,6 +111,7 @@ fn keep(
     let place = if options.postgres.is_some() { "PostgreSQL, by way of the file" } else { "the file" };
     info!(file = %file.display(), "recording calls in {place}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    journal.seal_bodies_with(bodies::keys(&config.record));
     desk.get_or_init(|| Some(journal));
     // Nobody may be waiting.
     let _ = opened.send(());
