@@ -38,12 +38,12 @@ chaos: ## Break PostgreSQL, network, disk, clock and program under traffic for t
 fuzz: ## Feed the observer noise, ten seconds per target; SECONDS=600 for longer
 	@SECONDS=$(or $(SECONDS),10) scripts/fuzz
 
-bench: ## Measure what mcpmeter costs per call beside nginx and no proxy, and the journal by itself: 15 minutes; ARGS=--quick takes 6
-	@scripts/setup-bench
+bench: ## Measure mcpmeter beside nginx, haproxy, Envoy and no proxy, and by itself: half an hour; ARGS=--quick takes 10 minutes
+	@scripts/setup-bench all
 	cargo build --release --locked -p mcpmeter -p mcpmeter-benches
 	@"$(target)/release/mcpmeter-bench" $(ARGS)
+	@"$(target)/release/mcpmeter-bench" memory
 	@"$(target)/release/mcpmeter-bench" journal
-	@scripts/setup-bench instructions
 	@"$(target)/release/mcpmeter-bench" instructions
 
 lint: ## Check format, lints, documentation, house rules, dependencies and licences, scripts and container files

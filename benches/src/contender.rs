@@ -1,8 +1,11 @@
 //! Who is measured, as data: a contender is started in a directory of its own, has an address, perhaps a process tree
 //! whose CPU counts, and perhaps books that must tell of every call. One file each below.
 
+mod books;
 mod credentials;
 mod direct;
+mod envoy;
+mod haproxy;
 mod mcpmeter;
 mod nginx;
 
@@ -10,6 +13,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use self::books::Books;
 use crate::connection::Target;
 use crate::process::{Process, ProcessError};
 
@@ -32,7 +36,11 @@ pub(crate) enum Kind {
     Direct,
     /// nginx as a plain reverse proxy, with its access log.
     Nginx,
-    /// mcpmeter, recording into its embedded store.
+    /// haproxy, with its log.
+    Haproxy,
+    /// Envoy, with its access log.
+    Envoy,
+    /// mcpmeter, recording.
     Mcpmeter,
 }
 
@@ -54,6 +62,16 @@ impl Runtime {
             Self::Shared => "shared",
         }
     }
+}
+
+/// Where mcpmeter puts its rows, for `--mcpmeter-store`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Store {
+    /// PostgreSQL, a cluster of the bench's own whose CPU is not counted.
+    #[default]
+    Postgres,
+    /// The embedded file.
+    Sqlite,
 }
 
 /// How mcpmeter's callers are known, for `--mcpmeter-identity`.
@@ -88,6 +106,7 @@ impl Identity {
 /// How mcpmeter is set up, where that is not its default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Variant {
+    pub(crate) store: Store,
     pub(crate) runtime: Option<Runtime>,
     pub(crate) identity: Option<Identity>,
 }
@@ -99,6 +118,10 @@ pub(crate) enum Contender {
     Direct,
     /// nginx.
     Nginx,
+    /// haproxy.
+    Haproxy,
+    /// Envoy.
+    Envoy,
     /// mcpmeter.
     Mcpmeter(Variant),
 }
@@ -132,8 +155,8 @@ pub(crate) struct Running {
     pub(crate) target: Target,
     /// None if there is no proxy.
     process: Option<Process>,
-    /// The SQLite file with a row per call, if it keeps one.
-    books: Option<PathBuf>,
+    /// Its rows, if it keeps any.
+    books: Option<Books>,
 }
 
 impl Contender {
@@ -142,6 +165,8 @@ impl Contender {
         let expand = |kind: &Kind| match kind {
             Kind::Direct => vec![Self::Direct],
             Kind::Nginx => vec![Self::Nginx],
+            Kind::Haproxy => vec![Self::Haproxy],
+            Kind::Envoy => vec![Self::Envoy],
             Kind::Mcpmeter => variants.iter().map(|variant| Self::Mcpmeter(*variant)).collect(),
         };
         kinds.iter().flat_map(expand).collect()
@@ -152,8 +177,11 @@ impl Contender {
         match self {
             Self::Direct => FLOOR.into(),
             Self::Nginx => BASELINE.into(),
-            Self::Mcpmeter(Variant { runtime, identity }) => {
-                let words = [runtime.map(Runtime::word), identity.map(Identity::word)];
+            Self::Haproxy => "haproxy".into(),
+            Self::Envoy => "envoy".into(),
+            Self::Mcpmeter(Variant { store, runtime, identity }) => {
+                let store = (store == Store::Sqlite).then_some("sqlite");
+                let words = [store, runtime.map(Runtime::word), identity.map(Identity::word)];
                 words.into_iter().flatten().fold("mcpmeter".to_owned(), |name, word| format!("{name}-{word}"))
             }
         }
@@ -164,6 +192,8 @@ impl Contender {
         match self {
             Self::Direct => Ok(None),
             Self::Nginx => nginx::read_version().map(Some),
+            Self::Haproxy => haproxy::read_version().map(Some),
+            Self::Envoy => envoy::read_version().map(Some),
             Self::Mcpmeter(_) => mcpmeter::read_version().map(Some),
         }
     }
@@ -173,6 +203,8 @@ impl Contender {
         match self {
             Self::Direct => Ok(direct::start(upstream)),
             Self::Nginx => nginx::start(upstream, directory),
+            Self::Haproxy => haproxy::start(upstream, directory),
+            Self::Envoy => envoy::start(upstream, directory),
             Self::Mcpmeter(variant) => mcpmeter::start(upstream, directory, variant),
         }
     }
@@ -189,7 +221,7 @@ impl Running {
         if let Some(process) = self.process {
             process.stop()?;
         }
-        Ok(self.books.as_deref().map(mcpmeter::count_rows).transpose()?)
+        Ok(self.books.as_ref().map(Books::count).transpose()?)
     }
 }
 

@@ -94,7 +94,8 @@ fn add_process(sample: &mut CpuSample, process: u32) -> io::Result<()> {
     Ok(())
 }
 
-fn list_tree(root: u32) -> io::Result<Vec<u32>> {
+/// The process `root` and all its descendants.
+pub(crate) fn list_tree(root: u32) -> io::Result<Vec<u32>> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for entry in fs::read_dir("/proc")? {
         let Some(process) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };

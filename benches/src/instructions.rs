@@ -121,6 +121,6 @@ fn find_valgrind() -> anyhow::Result<PathBuf> {
     let path = PathBuf::from("/usr/bin/valgrind");
     let version = Command::new(&path).arg("--version").output();
     let found = version.is_ok_and(|output| output.status.success());
-    ensure!(found, "valgrind is missing: run scripts/setup-bench instructions");
+    ensure!(found, "valgrind is missing: run `scripts/setup-bench all`");
     Ok(path)
 }

@@ -11,6 +11,7 @@ mod instructions;
 mod journal;
 mod load;
 mod machine;
+mod memory;
 mod outcome;
 #[path = "../../journal/tests/support/postgres.rs"]
 #[expect(dead_code, reason = "the tests of the journal use more of it")]
@@ -34,7 +35,7 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::contender::{Contender, Identity, Kind, Runtime, Variant};
+use crate::contender::{Contender, Identity, Kind, Runtime, Store, Variant};
 use crate::outcome::{Outcome, Window};
 use crate::run::Plan;
 use crate::workload::{WORKLOADS, Workload, find_workload};
@@ -58,8 +59,23 @@ struct Arguments {
     #[arg(long, value_delimiter = ',', value_name = "NAMES", value_parser = find_workload)]
     only: Vec<&'static Workload>,
     /// Who is measured.
-    #[arg(long, value_delimiter = ',', value_name = "NAMES", default_value = "direct,nginx,mcpmeter")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "NAMES",
+        default_value = "direct,nginx,haproxy,envoy,mcpmeter",
+        default_value_if("check", "true", "direct,nginx,mcpmeter")
+    )]
     contenders: Vec<Kind>,
+    /// Measure mcpmeter once per store.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "STORES",
+        default_value = "postgres",
+        default_value_if("check", "true", "sqlite")
+    )]
+    mcpmeter_store: Vec<Store>,
     /// Measure mcpmeter once per runtime layout.
     #[arg(long, value_delimiter = ',', value_name = "LAYOUTS")]
     mcpmeter_runtime: Vec<Runtime>,
@@ -92,6 +108,17 @@ enum Subcommands {
         /// Commit the new figures.
         #[arg(long)]
         write: bool,
+    },
+    /// Measure what proxies hold at rest, with 3,000 idle streams, and after a storm.
+    Memory {
+        /// Who is measured.
+        #[arg(
+            long,
+            value_delimiter = ',',
+            value_name = "NAMES",
+            default_value = "nginx,haproxy,envoy,mcpmeter"
+        )]
+        contenders: Vec<Kind>,
     },
     /// Run the upstream alone: prints its port, then serves /mcp.
     Upstream {
@@ -139,6 +166,11 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     match arguments.command {
         Some(Subcommands::Upstream { port }) => match run_locally(upstream::run_upstream(port))?? {},
+        Some(Subcommands::Memory { contenders }) => {
+            refuse_debug()?;
+            print!("{}", run_locally(memory::measure(&contenders))??);
+            return Ok(ExitCode::SUCCESS);
+        }
         Some(Subcommands::Instructions { write }) => {
             refuse_debug()?;
             let fits = run_locally(instructions::measure(write))??;
@@ -207,14 +239,16 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// mcpmeter as it is by default, or in each way that was asked for.
 fn variants(arguments: &Arguments) -> Vec<Variant> {
+    let store = arguments.mcpmeter_store[0];
+    let plain = Variant { store, ..Variant::default() };
     let runtimes = arguments.mcpmeter_runtime.iter();
-    let mut variants: Vec<_> =
-        runtimes.map(|runtime| Variant { runtime: Some(*runtime), ..Variant::default() }).collect();
+    let mut variants: Vec<_> = runtimes.map(|runtime| Variant { runtime: Some(*runtime), ..plain }).collect();
     let identities = arguments.mcpmeter_identity.iter();
-    variants.extend(identities.map(|identity| Variant { identity: Some(*identity), ..Variant::default() }));
+    variants.extend(identities.map(|identity| Variant { identity: Some(*identity), ..plain }));
     if variants.is_empty() {
-        variants.push(Variant::default());
+        variants.push(plain);
     }
+    variants.extend(arguments.mcpmeter_store[1..].iter().map(|store| Variant { store: *store, ..plain }));
     variants
 }
 

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -85,6 +85,8 @@ pub(crate) struct Process {
     program: &'static str,
     output: PathBuf,
     stopped: bool,
+    /// SIGTERM kills it, and that is its way to end.
+    heeds_no_signal: bool,
 }
 
 impl Process {
@@ -98,9 +100,16 @@ impl Process {
         let child =
             file.and_then(|(file, same)| command.stdin(Stdio::null()).stdout(file).stderr(same).spawn());
         match child {
-            Ok(child) => Ok(Self { child, program, output: output.into(), stopped: false }),
+            Ok(child) => {
+                Ok(Self { child, program, output: output.into(), stopped: false, heeds_no_signal: false })
+            }
             Err(source) => Err(ProcessError::Start { program, source }),
         }
+    }
+
+    /// It does not handle SIGTERM: being killed by it is how it ends.
+    pub(crate) fn ends_by_signal(&mut self) {
+        self.heeds_no_signal = true;
     }
 
     /// The process id.
@@ -132,6 +141,9 @@ impl Process {
         loop {
             match self.try_wait()? {
                 Some(status) if status.success() => return Ok(()),
+                Some(status) if self.heeds_no_signal && status.signal() == Some(Signal::TERM.as_raw()) => {
+                    return Ok(());
+                }
                 Some(status) => {
                     return Err(ProcessError::Failed { program, status, output: self.last_words() });
                 }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -25,6 +25,9 @@ use crate::template::{CallId, Template};
 
 /// The path it serves; every other one is answered with 404.
 pub(crate) const PATH: &str = "/mcp";
+
+/// What a GET is answered with, before nothing.
+pub(crate) const COMMENT: &[u8] = b": nothing yet\n\n";
 
 /// Listens on `port` of the loopback (0: any free one), prints the port and serves for ever.
 /// Must run inside a `LocalSet`.
@@ -59,6 +62,10 @@ async fn answer_request(
 ) -> Result<Response<AnswerBody>, Infallible> {
     if request.uri().path() != PATH {
         return Ok(refuse(StatusCode::NOT_FOUND));
+    }
+    if request.method() == Method::GET {
+        let response = Response::builder().header(CONTENT_TYPE, "text/event-stream");
+        return Ok(response.body(AnswerBody::endless(COMMENT)).expect("the headers are constants"));
     }
     let Ok(body) = request.into_body().collect().await else {
         return Ok(refuse(StatusCode::BAD_REQUEST));
@@ -99,13 +106,18 @@ fn refuse(status: StatusCode) -> Response<AnswerBody> {
 struct AnswerBody {
     parts: std::vec::IntoIter<Bytes>,
     paced: bool,
+    endless: bool,
     /// Runs between two parts of a paced answer.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl AnswerBody {
     fn new(parts: Vec<Bytes>, paced: bool) -> Self {
-        Self { parts: parts.into_iter(), paced, pause: None }
+        Self { parts: parts.into_iter(), paced, endless: false, pause: None }
+    }
+
+    fn endless(beginning: &'static [u8]) -> Self {
+        Self { endless: true, ..Self::new(vec![Bytes::from_static(beginning)], true) }
     }
 }
 
@@ -121,13 +133,17 @@ impl Body for AnswerBody {
             ready!(pause.as_mut().poll(context));
         }
         let part = self.parts.next();
+        if part.is_none() && self.endless {
+            // Its connection ends it.
+            return Poll::Pending;
+        }
         let more = !self.parts.as_slice().is_empty();
         self.pause = (self.paced && more).then(|| Box::pin(tokio::time::sleep(EVENT_GAP)));
         Poll::Ready(part.map(|part| Ok(Frame::data(part))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.parts.as_slice().is_empty()
+        self.parts.as_slice().is_empty() && !self.endless
     }
 
     fn size_hint(&self) -> SizeHint {

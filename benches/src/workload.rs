@@ -52,6 +52,12 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         pace: Pace::Closed { connections: 64 },
     },
     Workload {
+        name: "small-256",
+        about: "tools/call, answer of 300 B, 256 connections, closed loop",
+        exchange: Exchange::Small,
+        pace: Pace::Closed { connections: 256 },
+    },
+    Workload {
         name: "open",
         about: "tools/call, answer of 300 B, 1,000 calls/s, open loop",
         exchange: Exchange::Small,

@@ -4,7 +4,9 @@
 //! It reads over connections of its own; the SQLite file it changes only through the writer (`orders`). It can
 //! be stopped at any moment and loses nothing, and a fault of its own never touches the recording.
 
-use crate::{journal::Shared, open::Retention, orders::Orders, retention::Retainer, rollup::Rollups};
+use crate::{
+    journal::Shared, open::Retention, orders::Orders, rest::Rest, retention::Retainer, rollup::Rollups,
+};
 use deadpool_postgres::Pool;
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
@@ -16,6 +18,7 @@ const PERIOD: Duration = Duration::from_secs(5);
 pub struct Keeper {
     rollups: Rollups,
     retainer: Retainer,
+    rest: Rest,
 }
 
 impl Keeper {
@@ -27,8 +30,9 @@ impl Keeper {
         shared: Arc<Shared>,
     ) -> Self {
         let rollups = Rollups::new(sqlite_file, orders.clone(), pool.clone());
+        let rest = Rest::new(orders.clone(), Arc::clone(&shared));
         let retainer = Retainer::new(orders, pool, retention, shared);
-        Self { rollups, retainer }
+        Self { rollups, retainer, rest }
     }
 
     /// Keeps until `stop`.
@@ -51,10 +55,10 @@ impl Keeper {
         self.retainer.round_at_once().await;
     }
 
-    /// The two beside each other: a large day may take minutes to be compressed.
+    /// All beside each other: a large day may take minutes to be compressed.
     async fn keep_for_ever(&mut self) {
-        let Self { rollups, retainer } = self;
-        tokio::join!(Self::roll_up_for_ever(rollups), retainer.work());
+        let Self { rollups, retainer, rest } = self;
+        tokio::join!(Self::roll_up_for_ever(rollups), retainer.work(), rest.watch());
     }
 
     async fn roll_up_for_ever(rollups: &mut Rollups) {

@@ -56,6 +56,7 @@ mod quarantine;
 mod quota;
 mod reader;
 mod recover;
+mod rest;
 mod retention;
 mod ring;
 mod rollup;

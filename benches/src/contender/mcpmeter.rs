@@ -1,4 +1,4 @@
-//! mcpmeter with recording on, into its embedded store. The program is the one beside the bench's own, so that both come
+//! mcpmeter with recording on. The program is the one beside the bench's own, so that both come
 //! from the same build.
 
 use std::ffi::OsStr;
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     ContenderError, Identity, ROUTE, ROUTED_PATH, Running, Runtime, Variant, ask_program,
+    books::Books,
     credentials::{self, Presented},
 };
 use crate::connection::Target;
@@ -25,7 +26,7 @@ pub(super) fn start(
     let (program, _) = find_program()?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, find_free_port()?));
     let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, find_free_port()?));
-    let books = directory.join("bench.db");
+    let books = Books::open(variant.store, directory);
     let file = directory.join("mcpmeter.toml");
     let Presented { identity, lines } = credentials::present(variant.identity, directory)?;
     let config = render_config(address, admin, upstream, &books, variant.runtime) + &identity;
@@ -48,14 +49,6 @@ pub(super) fn start(
     Ok(Running { target, process: Some(process), books: Some(books) })
 }
 
-/// The rows of a store whose owner has ended.
-pub(super) fn count_rows(books: &Path) -> rusqlite::Result<u64> {
-    // Not read-only: whoever opens it after an unclean end must be able to replay its write-ahead log.
-    let store = rusqlite::Connection::open_with_flags(books, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    let rows: i64 = store.query_row("select count(*) from mcp_server_request_log", [], |row| row.get(0))?;
-    Ok(u64::try_from(rows).expect("a count is not negative"))
-}
-
 fn find_program() -> Result<(PathBuf, String), ContenderError> {
     let beside = std::env::current_exe()?.with_file_name("mcpmeter");
     ask_program(std::slice::from_ref(&beside), "--version").ok_or_else(|| ContenderError::Missing {
@@ -68,11 +61,11 @@ fn render_config(
     address: SocketAddr,
     admin: SocketAddr,
     upstream: SocketAddr,
-    books: &Path,
+    books: &Books,
     runtime: Option<Runtime>,
 ) -> String {
     let runtime = runtime.map(|runtime| format!("runtime = \"{}\"\n", runtime.word())).unwrap_or_default();
-    let books = books.display();
+    let books = books.url();
     format!(
         r#"[proxy]
 listen = "{address}"
@@ -81,7 +74,9 @@ listen = "{address}"
 listen = "{admin}"
 
 [store]
-url = "sqlite:{books}"
+url = "{books}"
+# So that all rows are in the store at the end.
+flush_timeout_ms = 60000
 
 [log]
 level = "warn"
@@ -91,25 +86,4 @@ name = "{ROUTE}"
 upstream = "http://{upstream}"
 "#
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_are_counted_also_when_they_are_still_in_the_write_ahead_log() {
-        let directory = tempfile::tempdir().unwrap();
-        let books = directory.path().join("bench.db");
-        let writer = rusqlite::Connection::open(&books).unwrap();
-        writer.pragma_update(None, "journal_mode", "wal").unwrap();
-        writer.execute_batch("create table mcp_server_request_log (id); insert into mcp_server_request_log values (1), (2)").unwrap();
-        assert_eq!(count_rows(&books).unwrap(), 2);
-    }
-
-    #[test]
-    fn a_store_that_is_missing_is_an_error_and_not_no_rows() {
-        let directory = tempfile::tempdir().unwrap();
-        assert!(count_rows(&directory.path().join("bench.db")).is_err());
-    }
 }

@@ -29,6 +29,8 @@ pub(super) struct Ledger {
     fresh_shares: Nanos,
     fresh_use: Nanos,
     open: BTreeMap<CallId, Open>,
+    /// Those that began since the last call ended.
+    fresh: Vec<CallId>,
     /// Used while no call was open.
     nobodys: Nanos,
 }
@@ -73,6 +75,7 @@ impl Ledger {
         }
         let overlapped = !self.open.is_empty();
         self.open.insert(call, Open { shares_before: self.shares + self.fresh_shares, overlapped });
+        self.fresh.push(call);
     }
 
     /// The part of a call that ends; `None` if it was not seen to begin.
@@ -83,14 +86,17 @@ impl Ledger {
         if one_thread {
             nanos += self.fresh_use;
             // What the others had of it by equal shares is not theirs.
-            for other in self.open.values_mut() {
-                other.shares_before = other.shares_before.min(self.shares);
+            for began in &self.fresh {
+                if let Some(other) = self.open.get_mut(began) {
+                    other.shares_before = self.shares;
+                }
             }
         } else {
             self.shares += self.fresh_shares;
             nanos = self.shares - open.shares_before;
         }
         (self.fresh_shares, self.fresh_use) = (0.0, 0.0);
+        self.fresh.clear();
         Some(Part { nanos, shared: open.overlapped })
     }
 
