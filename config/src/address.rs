@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardedHeader {
     /// Whichever is there. Where both are and they say different things, one of them may be the client's own word:
-    /// then neither is believed.
+    /// then neither is believed, and the address is the proxy's. So a client can have that, if it wants.
     Any,
     /// `X-Forwarded-For`.
     XForwardedFor,

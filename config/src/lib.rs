@@ -227,7 +227,7 @@ impl Default for Proxy {
             max_header_bytes: 256 * 1024,
             trusted_proxies: Vec::new(),
             forwarded_hops: 1,
-            forwarded_header: ForwardedHeader::Any,
+            forwarded_header: ForwardedHeader::XForwardedFor,
             tls: None,
         }
     }

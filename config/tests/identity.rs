@@ -86,6 +86,22 @@ fn whatever_is_wrong_is_told_at_once() {
 }
 
 #[test]
+fn an_empty_list_lets_nobody_in() {
+    for (identity, expected) in [
+        (
+            "mode = \"header\"\nuser_header = \"X-User\"\nnetworks = []",
+            "value-invalid: invalid `identity.networks`: it is empty",
+        ),
+        (
+            "issuer = \"i\"\naudience = []\njwks = \"k\"",
+            "value-invalid: invalid `identity.audience`: it is empty",
+        ),
+    ] {
+        assert_eq!(wrong(identity), [expected], "{identity}");
+    }
+}
+
+#[test]
 fn what_the_server_gets_is_a_secret() {
     let text = "mode = \"api_key\"\nupstream_authorization = \"Bearer hush\\n\"";
     let shown = read(text, "").expect_err("a line break is refused").to_string();

@@ -45,6 +45,11 @@ pub(crate) fn admits(host: Option<&str>, routes: &Routes) -> bool {
 /// Whether a page of this origin may speak to a server whose HTTP server we are: on loopback, a page from there or from
 /// a name of ours (2025-06-18, basic/transports, "Security Warning"). What is no page has no origin.
 pub(crate) fn admits_origin(headers: &HeaderMap, routes: &Routes) -> bool {
+    // An image or a frame of another site has no origin, but says that it is one (W3C, Fetch Metadata).
+    let is_foreign = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
+    if is_foreign && !headers.contains_key(header::ORIGIN) {
+        return false;
+    }
     headers.get_all(header::ORIGIN).iter().all(|origin| {
         let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
         authority.is_some_and(|(_, authority)| admits(Some(strip_port(authority)), routes))
@@ -67,15 +72,20 @@ pub(crate) fn is_loopback_name(host: &str) -> bool {
 }
 
 /// Whether a path leads above where it begins, for whoever resolves its dot segments (RFC 3986, 5.2.4). Read as the most
-/// generous of servers would: encoded dots and slashes count, empty segments and parameters do not.
+/// generous of servers would: encoded dots count, empty segments and parameters do not, and beside dots nothing may be read as a
+/// slash that is none.
 pub(crate) fn climbs(path: &str) -> bool {
     let path = path.split('?').next().unwrap_or(path);
     if !path.contains("..") && !path.contains('%') {
         return false;
     }
-    let path = path.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
+    let path = path.to_ascii_lowercase().replace("%2e", ".");
+    // What is a separator to one server is part of a name to another, and so is how deep a path is.
+    if path.contains("..") && (path.contains("%2f") || path.contains("%5c") || path.contains('\\')) {
+        return true;
+    }
     let mut depth = 0_usize;
-    for segment in path.split(['/', '\\']) {
+    for segment in path.split('/') {
         match segment.split(';').next() {
             Some("" | ".") | None => {}
             Some("..") => match depth.checked_sub(1) {
@@ -105,6 +115,9 @@ mod tests {
             "/..;x=1/y",
             "/a%2f..%2f..",
             "/\\..\\x",
+            "/a%2fb/../../x",
+            "/a%5cb/../../x",
+            "/a\\b/../../x",
         ] {
             assert!(climbs(path), "{path}");
         }

@@ -28,11 +28,19 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 fn is_protected(name: &str) -> bool {
     let starts =
         |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-    starts("mcp-")
-        || starts("content-")
-        || starts("accept")
-        || name.eq_ignore_ascii_case("authorization")
-        || name.eq_ignore_ascii_case("host")
+    const NAMES: [&str; 9] = [
+        "authorization",
+        "host",
+        "cookie",
+        "forwarded",
+        "origin",
+        "traceparent",
+        "tracestate",
+        "x-api-key",
+        "x-real-ip",
+    ];
+    ["mcp-", "content-", "accept", "x-forwarded-"].iter().any(|prefix| starts(prefix))
+        || NAMES.iter().any(|protected| name.eq_ignore_ascii_case(protected))
 }
 
 /// Whether a body comes in a transfer coding that is no framing, or chunked more than once. It ends at the next hop, so

@@ -15,10 +15,10 @@ use crate::{
     upstream::{Gathered, Upload},
 };
 use bytes::Bytes;
-use http::{Response, Uri, request::Parts};
+use http::{HeaderMap, Response, StatusCode, Uri, header, request::Parts};
 use http_body::Body;
 use http_body_util::Full;
-use mcpmeter_observer::{Failure, Status, StatusDetail, Text};
+use mcpmeter_observer::{AuthState, Failure, Status, StatusDetail, Text};
 
 /// How much of a refused request is read to know what was asked for.
 const MAX_READ: usize = 64 << 10;
@@ -47,6 +47,14 @@ impl TurnedAway {
     fn unreadable(unreadable: Unreadable) -> Box<Self> {
         let told = ("body_unreadable", format!("it cannot be told what is called: {unreadable}"));
         Box::new(Self::of(Status::Denied, StatusDetail::Policy, told, unreadable.answer()))
+    }
+
+    /// Nothing of it has gone on, and nothing may: who breaks off may have said all that a lenient server needs.
+    fn broken_off() -> Box<Self> {
+        let told = ("upload_broken", "the request broke off before its end".to_owned());
+        let answer = Response::builder().status(StatusCode::BAD_REQUEST).body(Full::default());
+        let answer = answer.expect("a status is no error");
+        Box::new(Self::of(Status::Cancelled, StatusDetail::ClientLeftBeforeHead, told, answer))
     }
 
     fn limited(limited: Limited) -> Box<Self> {
@@ -108,7 +116,8 @@ impl Carrier {
             route: &route.config.name,
             instance: &identity.instance_id,
             address: caller.origin.address(&parts.headers).unwrap_or(caller.peer),
-            key: told.and_then(|caller| caller.api_key_id.as_deref()),
+            // What nobody has checked is no key: anybody could have another one for each call.
+            key: told.filter(|caller| is_checked(caller)).and_then(|caller| caller.api_key_id.as_deref()),
             user,
             organization,
             key_routes: known.key.as_deref().and_then(|key| key.routes.as_deref()),
@@ -178,15 +187,19 @@ impl Judge<'_> {
         }
         let bytes = match body.gather(self.admission.max_body_bytes).await {
             Gathered::Whole(bytes) => bytes,
-            Gathered::TooLong if judges_tools => return Err(TurnedAway::unreadable(Unreadable::TooLarge)),
-            // It may be a call; whoever breaks off makes none.
-            Gathered::TooLong => return self.enter(&[None], now),
-            Gathered::BrokenOff => return Ok(Leave::default()),
+            // It may be a call; of a batch, or of what is inside gzip, nobody knows how many.
+            Gathered::TooLong if !judges_tools && is_one(&parts.headers, body.first_byte()) => {
+                return self.enter(&[None], now);
+            }
+            Gathered::TooLong => return Err(TurnedAway::unreadable(Unreadable::TooLarge)),
+            Gathered::BrokenOff => return Err(TurnedAway::broken_off()),
         };
         let envelope = match Envelope::read(&bytes) {
             Ok(envelope) => envelope,
-            Err(unreadable) if judges_tools => return Err(TurnedAway::unreadable(unreadable)),
-            Err(_) => return self.enter(&[None], now),
+            Err(_) if !judges_tools && is_one(&parts.headers, body.first_byte()) => {
+                return self.enter(&[None], now);
+            }
+            Err(unreadable) => return Err(TurnedAway::unreadable(unreadable)),
         };
         if judges_tools {
             envelope.check_agreement(&parts.headers).map_err(TurnedAway::unreadable)?;
@@ -209,6 +222,15 @@ impl Judge<'_> {
         }
         self.admission.enter_by_key(self.per_minute, &self.asked, calls, now).map_err(TurnedAway::limited)
     }
+}
+
+fn is_checked(caller: &mcpmeter_observer::Caller) -> bool {
+    caller.auth_state == AuthState::Ok
+}
+
+/// Whether a body that cannot be read is at most one call all the same: an object, as it is.
+fn is_one(headers: &HeaderMap, first: Option<u8>) -> bool {
+    first == Some(b'{') && !headers.contains_key(header::CONTENT_ENCODING)
 }
 
 /// Tells the rows how a request stands with its limits.

@@ -33,7 +33,10 @@ impl Carrier {
             Box::new(refusal.into_response())
         };
         let routes = self.routes.load();
-        if request.method() == Method::CONNECT || request.headers().get_all(header::HOST).iter().count() > 1 {
+        // TRACE would give the caller what we have put into the request, credentials among it (RFC 9110, 9.3.8).
+        if matches!(*request.method(), Method::CONNECT | Method::TRACE)
+            || request.headers().get_all(header::HOST).iter().count() > 1
+        {
             return Err(refuse(Refusal::bad_target()));
         }
         let host = gate::host_of(request.uri(), request.headers());
@@ -57,6 +60,10 @@ impl Carrier {
         let is_ours = matches!(route.server, Server::Stdio(_));
         if self.checks_host && is_ours && !gate::admits_origin(request.headers(), &routes) {
             return Err(refuse(Refusal::foreign_origin()));
+        }
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        if matches!(rest, Target::Document { .. }) && !reads {
+            return Err(refuse(Refusal::bad_target()));
         }
         if let Target::Document { name, inside, .. } = rest
             && route.config.identity.is_required()
@@ -154,7 +161,7 @@ impl Carrier {
                 let reading = body.read_off(MAX_READ_OF_REFUSED);
                 let _ = Box::pin(tokio::time::timeout(READ_OF_REFUSED, reading)).await;
             }
-            owner.refuse(Some(denied.failure()));
+            owner.refuse_stranger(denied.failure());
         }
         denied.into_response()
     }

@@ -109,6 +109,7 @@ impl Refusal {
     pub(crate) fn of_failure(failure: &Failure) -> Self {
         let status = match failure.status {
             _ if failure.http_status == Some(503) => StatusCode::SERVICE_UNAVAILABLE,
+            _ if failure.code == "upload_broken" => StatusCode::BAD_REQUEST,
             Status::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Status::Limited => StatusCode::SERVICE_UNAVAILABLE,
             Status::Cancelled => StatusCode::NOT_FOUND,
@@ -124,6 +125,7 @@ impl Refusal {
             ("max_exchanges", _) => {
                 ("connection_limit_reached", "too many requests to this server at a time")
             }
+            ("upload_broken", _) => ("http_request_error", "the request broke off before its end"),
             ("spawn_failed", _) => ("destination_unavailable", "the server could not be started"),
             ("session_deleted", _) => ("http_request_error", "the session was ended"),
             ("process_exited", _) => ("connection_terminated", "the server's process has ended"),

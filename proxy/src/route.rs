@@ -174,7 +174,8 @@ impl Route {
 
     /// Whether a target leads out of the part of the upstream that the route has been given.
     pub(crate) fn is_left_by(&self, target: Target<'_>) -> bool {
-        !self.base_path().is_empty() && matches!(target, Target::Inside(inside) if gate::climbs(inside))
+        let (Target::Inside(inside) | Target::Document { inside, .. }) = target else { return false };
+        !self.base_path().is_empty() && gate::climbs(inside)
     }
 
     /// What a target means to a route that has a host of its own.

@@ -127,6 +127,11 @@ impl TapOwner {
         self.end_by(|exchange, now| failure.into_iter().for_each(|it| exchange.handle_refusal(it, now)));
     }
 
+    /// A caller that nobody knows was refused.
+    pub(crate) fn refuse_stranger(&mut self, failure: &Failure) {
+        self.end_by(|exchange, now| exchange.handle_stranger(failure, now));
+    }
+
     /// The upstream failed.
     pub(crate) fn fail(&mut self, failure: &Failure) {
         self.end_by(|exchange, now| exchange.handle_failure(failure, now));

@@ -45,7 +45,7 @@ fn start(toml: &str, proxy_keys: &[&str]) -> Mcpmeter {
     Mcpmeter::start_in(folder, toml, proxy_keys)
 }
 
-const TRUSTING: &str = "trusted_proxies = [\"127.0.0.2\", \"127.0.0.64/26\"]";
+const TRUSTING: &str = "trusted_proxies = [\"127.0.0.2\", \"127.0.0.64/26\"]\nforwarded_header = \"any\"";
 
 /// Calls over connections from a trusted and from another address, three on each; gives the rows.
 async fn calls_through(privacy: &str, proxy_keys: &[&str]) -> Vec<Value> {

@@ -81,6 +81,18 @@ async fn of_a_flood_of_refusals_the_number_is_kept() {
 }
 
 #[tokio::test]
+async fn a_refused_strangers_batch_is_one_row() {
+    let upstream = Serving::results();
+    let proxy = Mcpmeter::start(&format!("{}{HEADERS}networks = [\"10.0.0.0/8\"]\n", upstream.route("a")));
+    let calls: Vec<_> = (0..500).map(|id| call(id, "add")).collect();
+    let mut client = Wire::connect(proxy.proxy).await;
+    client.send(post("localhost", "/a/mcp", &format!("[{}]", calls.join(",")))).await;
+    assert_eq!(client.read_response().await.status(), 403);
+    let rows = proxy.stop().await;
+    assert_eq!((rows.len(), &rows[0]["error_detail"]["calls"]), (1, &json!(500)));
+}
+
+#[tokio::test]
 async fn a_session_with_a_program_is_its_callers_alone() {
     let identity =
         "[route.identity]\nmode = \"header\"\nuser_header = \"X-User\"\nnetworks = [\"127.0.0.1\"]";

@@ -3,7 +3,7 @@
 
 use crate::{
     message::{Message, call, get_stream, post, result},
-    raw::Wire,
+    raw::{Upstream, Wire},
     scripted_http::{Reply, ScriptedHttp},
     spawned::run,
     support::{Mcpmeter, PATIENCE},
@@ -111,6 +111,63 @@ async fn what_could_be_read_in_two_ways_is_refused_where_the_tool_decides() {
     let rows = proxy.stop().await;
     assert_eq!(rows.len(), 12);
     assert!(rows.iter().all(|row| row["status"] == "denied"));
+}
+
+/// A call that names a tool and breaks off behind it, with enough in between that a proxy that reads on would have sent it.
+fn broken_off(tool: &str) -> String {
+    let body = call(1, tool) + &" ".repeat(300_000);
+    let request = post("localhost", "/a/mcp", &body);
+    request.replacen(&body.len().to_string(), &(body.len() + 1).to_string(), 1)
+}
+
+#[tokio::test]
+async fn a_request_that_breaks_off_reaches_no_server_where_it_is_judged_or_counted() {
+    for config in [RULES, "[[limit]]\nper = \"user\"\nrate = \"100/min\"\n"] {
+        let upstream = Upstream::bind();
+        let proxy = Mcpmeter::start(&format!("{config}{}", upstream.route("a")));
+        let mut client = Wire::connect(proxy.proxy).await;
+        client.send(broken_off("rm")).await;
+        client.finish().await;
+        let answer = client.read_response().await;
+        assert_eq!(answer.status(), 400, "{config} {}", answer.text());
+        assert!(upstream.is_untouched(), "{config}");
+        let rows = proxy.stop().await;
+        assert_eq!((rows.len(), &rows[0]["status"]), (1, &json!("cancelled")), "{config}");
+    }
+}
+
+#[tokio::test]
+async fn what_holds_nobody_knows_how_many_calls_is_refused_where_calls_are_counted() {
+    let server = server().await;
+    let proxy = start(&server, "[[limit]]\nper = \"user\"\nrate = \"5/h\"\n");
+    let calls: Vec<_> = (0..50).map(|id| call(id, "ls")).collect();
+    let odd = r#"{"id":99,"method":"ping","Method":"tools/call"}"#;
+    let batch = format!("[{},{odd}]", calls.join(","));
+    for (body, lines, status) in [
+        (&*batch, "", 400),
+        (&*format!("[{}]", " ".repeat(5 << 20)), "", 413),
+        ("\u{1f}\u{8b}\u{8}", "Content-Encoding: gzip\r\n", 400),
+    ] {
+        let answer = ask(&proxy, body, lines).await;
+        assert_eq!(answer.status(), status, "{lines} {}", answer.text());
+    }
+    assert_eq!(server.seen().len(), 0);
+    assert_eq!(ask(&proxy, odd, "").await.status(), 200, "one is one at most");
+}
+
+#[tokio::test]
+async fn what_nobody_has_checked_is_no_key() {
+    let server = server().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = folder.path().join("hash.key");
+    std::fs::write(&key, "0123456789abcdef0123456789abcdef").expect("written");
+    let privacy = format!("[privacy]\nhash_key = {{ file = \"{}\" }}\n", key.display());
+    let rules = "[policy]\ndefault = \"deny\"\n[[rule]]\neffect = \"allow\"\nkey = [\"*\"]\n";
+    let proxy = start(&server, &format!("{privacy}{rules}"));
+    for lines in ["", "Authorization: Bearer junk\r\n", "X-API-Key: junk\r\n"] {
+        assert_eq!(ask(&proxy, &call(1, "ls"), lines).await.status(), 403, "{lines}");
+    }
+    assert_eq!(server.seen().len(), 0);
 }
 
 #[tokio::test]

@@ -310,6 +310,9 @@ async fn pages_of_other_origins_are_refused_and_those_of_ours_are_told_what_they
     assert_eq!(foreign.status(), 403);
     let null = ask(mcpmeter.proxy, "/odd/mcp", "Origin: null\r\n", &call(1, "echo")).await;
     assert_eq!(null.status(), 403);
+    // An image or a frame of another site has no origin.
+    let image = "GET /odd/sse HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: cross-site\r\n\r\n";
+    assert_eq!(request(&mcpmeter, image).await.status(), 403);
     let preflight = "OPTIONS /odd/mcp HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:5173\r\n\
                      Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: mcp-session-id,x-y\r\n\r\n";
     let answer = request(&mcpmeter, preflight).await;

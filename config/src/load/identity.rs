@@ -83,7 +83,7 @@ fn read_table(mut section: Section<'_, '_>) -> Identity {
 struct Keys {
     issuer: Option<String>,
     jwks: Option<Jwks>,
-    audience: Vec<String>,
+    audience: Option<Vec<String>>,
     algorithms: Vec<Algorithm>,
     user_claim: String,
     organization_claim: Option<String>,
@@ -92,7 +92,7 @@ struct Keys {
     upstream_authorization: Option<Secret>,
     user_header: Option<HeaderName>,
     organization_header: Option<HeaderName>,
-    networks: Vec<IpNet>,
+    networks: Option<Vec<IpNet>>,
 }
 
 impl Keys {
@@ -106,7 +106,7 @@ impl Keys {
                 Jwks::Url { url, .. } => Jwks::Url { url, ca_file },
                 file @ Jwks::File(_) => file,
             }),
-            audience: section.each("audience", text).valid().unwrap_or_default(),
+            audience: section.each("audience", text).valid(),
             algorithms: read_algorithms(section),
             user_claim: section.text("user_claim").unwrap_or_else(|| "sub".to_owned()),
             organization_claim: section.text("organization_claim"),
@@ -115,7 +115,7 @@ impl Keys {
             upstream_authorization: section.read("upstream_authorization", decode_secret).valid(),
             user_header: section.read("user_header", decode_header).valid(),
             organization_header: section.read("organization_header", decode_header).valid(),
-            networks: section.each("networks", network::decode_network).valid().unwrap_or_default(),
+            networks: section.each("networks", network::decode_network).valid(),
         }
     }
 
@@ -126,8 +126,7 @@ impl Keys {
             Mode::ApiKey => Identity::ApiKey { upstream_authorization: self.upstream_authorization },
             Mode::Header => {
                 let user = present(section, "user_header", self.user_header);
-                let networks = Some(self.networks).filter(|networks| !networks.is_empty());
-                let networks = present(section, "networks", networks)?;
+                let networks = filled(section, "networks", self.networks)?;
                 Identity::Header { user: user?, organization: self.organization_header, networks }
             }
             Mode::Passthrough if !speaks_of_tokens => Identity::Passthrough { tokens: None },
@@ -144,11 +143,10 @@ impl Keys {
     fn into_tokens(mut self, section: &mut Section<'_, '_>) -> Option<(Tokens, Self)> {
         let issuer = present(section, "issuer", self.issuer.take());
         let jwks = present(section, "jwks", self.jwks.take());
-        if self.audience.is_empty() {
-            self.audience = self.resource.iter().cloned().collect();
+        if !section.has("audience") {
+            self.audience = self.resource.clone().map(|resource| vec![resource]);
         }
-        let audience = Some(std::mem::take(&mut self.audience)).filter(|audience| !audience.is_empty());
-        let audience = present(section, "audience", audience)?;
+        let audience = filled(section, "audience", self.audience.take())?;
         let tokens = Tokens {
             issuer: issuer?,
             audience,
@@ -167,6 +165,18 @@ fn present<T>(section: &mut Section<'_, '_>, key: &str, value: Option<T>) -> Opt
         section.report_missing(key);
     }
     value
+}
+
+/// The entries of a list that the mode needs. An empty one is a mistake, and must not let everybody in.
+fn filled<T>(section: &mut Section<'_, '_>, key: &str, list: Option<Vec<T>>) -> Option<Vec<T>> {
+    let list = present(section, key, list)?;
+    if list.is_empty() {
+        let message = format!("invalid `identity.{key}`: it is empty");
+        let problem = Problem::new("value-invalid", message).at(section.place_in_file(key));
+        section.report(problem.help("name at least one, or choose another `mode`"));
+        return None;
+    }
+    Some(list)
 }
 
 fn read_algorithms(section: &mut Section<'_, '_>) -> Vec<Algorithm> {

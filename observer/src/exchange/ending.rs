@@ -84,6 +84,17 @@ impl Exchange {
         }
     }
 
+    /// Nobody knows who asked, and it was refused: one record at most, whatever a batch held, so that strangers cannot fill
+    /// a store. It says how many calls there were.
+    pub fn handle_stranger(&mut self, failure: &Failure, now: Tick) {
+        self.handle_refusal(failure, now);
+        let calls = self.finished.len() as u64 + std::mem::replace(&mut self.unrecorded, 0);
+        self.finished.truncate(1);
+        if let Some(first) = self.finished.front_mut().filter(|_| calls > 1) {
+            first.record.error_detail = Some(format!("{{\"calls\":{calls}}}").into());
+        }
+    }
+
     /// The client closed its side before the end.
     pub fn handle_client_left(&mut self, now: Tick) {
         self.end(&Ending::ClientLeft, now);

@@ -48,8 +48,10 @@ fn is_json_in_utf8(content_type: &str) -> bool {
 fn is_harmless(parameter: &str) -> bool {
     let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
     let value = value.trim().trim_matches('"');
-    !name.trim().eq_ignore_ascii_case("charset")
-        || ["utf-8", "utf8", "us-ascii"].iter().any(|charset| value.eq_ignore_ascii_case(charset))
+    // `charset*`, `charset*0`: the same in pieces or in another encoding (RFC 2231).
+    !name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("charset"))
+        || name.trim().len() == 7
+            && ["utf-8", "utf8", "us-ascii"].iter().any(|charset| value.eq_ignore_ascii_case(charset))
 }
 
 /// `Mcp-Name` of other methods repeats other members, which nothing is decided by.

@@ -125,6 +125,8 @@ impl Denied {
     pub(super) fn with_metadata(mut self, url: Option<String>) -> Self {
         if let (Some(challenge), Some(url)) = (&mut self.challenge, url) {
             let comma = if challenge.is_empty() { "" } else { ", " };
+            // What the client has asked for stands in it, and must not end the quoted string.
+            let url = url.replace('\\', "%5C").replace('"', "%22");
             let _ = write!(challenge, "{comma}resource_metadata=\"{url}\"");
         }
         self

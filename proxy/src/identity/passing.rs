@@ -27,11 +27,14 @@ impl Passing {
         if self.tokens.is_none() && hash.is_none() {
             return None;
         }
-        let Presented::Token(presented) = credentials::key(headers) else { return None };
         let keys = self.tokens.as_ref().and_then(|tokens| Some((tokens, tokens.keys.any()?)));
-        if let Some((caller, _)) = keys.and_then(|(tokens, keys)| tokens.verify(presented, &keys).ok()) {
+        // A token is where it belongs, whatever else there is: nobody sheds it by another header.
+        if let (Some((tokens, keys)), Presented::Token(token)) = (keys, credentials::bearer(headers))
+            && let Ok((caller, _)) = tokens.verify(token, &keys)
+        {
             return Some(caller);
         }
+        let Presented::Token(presented) = credentials::key(headers) else { return None };
         let api_key_id = Some(hash.as_ref()?.hash(presented.as_bytes()).into());
         let (auth_method, auth_state) = (AuthMethod::Passthrough, AuthState::Unverified);
         Some(Arc::new(Caller { auth_method, auth_state, api_key_id, ..nobody() }))

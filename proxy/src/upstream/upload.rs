@@ -108,25 +108,35 @@ impl Upload {
         std::future::pending().await
     }
 
-    /// Reads all of it, gives a copy, and keeps it for the upstream. Of what is more than `max` bytes long, or broken off,
-    /// it keeps what it has read.
+    /// Reads all of it, and keeps it for the upstream in one piece. Of what is more than `max` bytes long, or broken off, it
+    /// keeps what it has read, which is at least the beginning.
     pub(crate) async fn gather(&mut self, max: u64) -> Gathered {
-        let mut whole = BytesMut::new();
-        while self.size_hint().lower() <= max {
-            let Some(read) = std::future::poll_fn(|cx| self.poll_body(cx)).await else {
-                return Gathered::Whole(whole.freeze());
-            };
-            if let Some(data) = read.as_ref().ok().and_then(Frame::data_ref) {
-                whole.extend_from_slice(data);
+        let (mut whole, mut behind) = (BytesMut::new(), None);
+        let cut_short = loop {
+            if !whole.is_empty() && whole.len() as u64 + self.size_hint().lower() > max {
+                break Some(Gathered::TooLong);
             }
-            let is_broken = read.is_err();
-            self.held_bytes = whole.len() as u64;
-            self.held.push_back(read);
-            if is_broken {
-                return Gathered::BrokenOff;
+            match std::future::poll_fn(|cx| self.poll_body(cx)).await.map(|read| read.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => whole.extend_from_slice(&data),
+                Some(Ok(Err(trailers))) => behind = Some(Ok(trailers)),
+                Some(Err(error)) => {
+                    behind = Some(Err(error));
+                    break Some(Gathered::BrokenOff);
+                }
+                None => break None,
             }
-        }
-        Gathered::TooLong
+        };
+        let whole = whole.freeze();
+        self.held_bytes = whole.len() as u64;
+        self.held.extend((!whole.is_empty()).then(|| Ok(Frame::data(whole.clone()))));
+        self.held.extend(behind);
+        cut_short.unwrap_or(Gathered::Whole(whole))
+    }
+
+    /// Of what is held, the first byte that is not blank.
+    pub(crate) fn first_byte(&self) -> Option<u8> {
+        let mut held = self.held.iter().filter_map(|read| read.as_ref().ok()?.data_ref());
+        held.find_map(|data| data.iter().copied().find(|byte| !byte.is_ascii_whitespace()))
     }
 
     /// Reads what is left without keeping it, up to a number of bytes.

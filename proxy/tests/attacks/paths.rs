@@ -1,6 +1,11 @@
 //! Targets that mean another route to somebody else.
 
 use super::{Attack, Carried, Fate, Refused, Scene};
+use crate::{
+    raw::Wire,
+    scripted_http::{Reply, ScriptedHttp},
+    support::Mcpmeter,
+};
 
 fn get(target: &str, fate: Fate) -> Attack {
     let name = Box::leak(format!("GET {target}").into_boxed_str());
@@ -75,6 +80,39 @@ const REFUSED: &[&str] = &[
     "/.well-known/oauth-protected-resource%2fsafe/mcp",
     "/.well-known/../safe/mcp",
 ];
+
+/// To somebody, each of them leads out of the upstream's base path.
+const OUT_OF_THE_BASE: &[&str] = &[
+    "POST /ten/../two/mcp",
+    "POST /ten/a%2fb/../../two/mcp",
+    "POST /ten/a%2Fb/..%2f../two/mcp",
+    "POST /ten/a%5cb/../../two/mcp",
+    "POST /ten/a\\b/../../two/mcp",
+    "GET /.well-known/oauth-protected-resource/ten/../../../two/mcp",
+    "GET /.well-known/oauth-protected-resource/ten/%2e%2e/%2e%2e/%2e%2e/two/mcp",
+    "GET /.well-known/openid-configuration/ten/../../../two/mcp",
+    // A document is read, and nothing else.
+    "POST /.well-known/oauth-protected-resource/ten/mcp",
+    "DELETE /.well-known/openid-configuration/ten/mcp",
+    // It would come back with what we put into it.
+    "TRACE /ten/mcp",
+];
+
+#[tokio::test]
+async fn nothing_leads_out_of_a_routes_base_path() {
+    let server = ScriptedHttp::start(|_| Reply::empty(204)).await;
+    let proxy =
+        Mcpmeter::start(&format!("[[route]]\nname = \"ten\"\nupstream = \"{}\"\n", server.url("/one")));
+    for line in OUT_OF_THE_BASE {
+        let mut client = Wire::connect(proxy.proxy).await;
+        client.send(format!("{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")).await;
+        assert_eq!(client.read_response().await.status(), 400, "{line}");
+    }
+    assert_eq!(server.seen().len(), 0);
+    let mut client = Wire::connect(proxy.proxy).await;
+    client.send("GET /ten/a/../b HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(client.read_response().await.status(), 204, "inside, dots are the server's");
+}
 
 #[tokio::test]
 async fn no_path_leads_around_the_guard() {
