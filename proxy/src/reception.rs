@@ -61,10 +61,6 @@ impl Carrier {
         if self.checks_host && is_ours && !gate::admits_origin(request.headers(), &routes) {
             return Err(refuse(Refusal::foreign_origin()));
         }
-        let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        if matches!(rest, Target::Document { .. }) && !reads {
-            return Err(refuse(Refusal::bad_target()));
-        }
         if let Target::Document { name, inside, .. } = rest
             && route.config.identity.is_required()
         {

@@ -91,9 +91,7 @@ const OUT_OF_THE_BASE: &[&str] = &[
     "GET /.well-known/oauth-protected-resource/ten/../../../two/mcp",
     "GET /.well-known/oauth-protected-resource/ten/%2e%2e/%2e%2e/%2e%2e/two/mcp",
     "GET /.well-known/openid-configuration/ten/../../../two/mcp",
-    // A document is read, and nothing else.
-    "POST /.well-known/oauth-protected-resource/ten/mcp",
-    "DELETE /.well-known/openid-configuration/ten/mcp",
+    "POST /.well-known/oauth-protected-resource/ten/../../../two/mcp",
     // It would come back with what we put into it.
     "TRACE /ten/mcp",
 ];

@@ -62,7 +62,7 @@ fn answer(message: &str) -> String {
         Some("nul") => error(r"a\u0000b"),
         Some("raw nul") => error("a\0b"),
         Some("surrogate") => error(r"a\ud800b"),
-        Some("large record") => error(&"x".repeat(20_000)),
+        Some("large record") => error(&"many words ".repeat(2_000)),
         Some("20 MB") => error(&"x".repeat(20_000_000)),
         Some(other) => panic!("nobody taught the server to answer with {other}"),
     }
