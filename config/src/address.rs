@@ -3,8 +3,8 @@
 /// Which header a trusted proxy writes the client's address into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardedHeader {
-    /// Whichever is there. Where both are and they say different things, one of them may be the client's own word:
-    /// then neither is believed, and the address is the proxy's. So a client can have that, if it wants.
+    /// Whichever is there. Where both are and they say different things, one of them may be the client's own word: then
+    /// neither is believed, and the client is nobody known.
     Any,
     /// `X-Forwarded-For`.
     XForwardedFor,

@@ -25,6 +25,7 @@ pub use route::{AuthRewrite, ProcessHint, Route, Upstream};
 pub use secret::Secret;
 pub use secret_pattern::SecretPattern;
 pub use upstream::{HttpUpstream, Scheme, UpstreamError};
+pub use warning::warnings;
 
 mod address;
 mod change;
@@ -41,6 +42,7 @@ mod route;
 mod secret;
 mod secret_pattern;
 mod upstream;
+mod warning;
 
 /// Every key with its default and a sentence: what `mcpmeter.toml` says when nobody has changed it.
 pub const REFERENCE: &str = include_str!("../mcpmeter.toml");

@@ -52,6 +52,12 @@ fn whatever_is_wrong_is_told_at_once() {
             ],
         ),
         (
+            "mode = \"header\"\nuser_header = \"Authorization\"\nnetworks = [\"10.0.0.0/8\"]",
+            &[
+                "value-invalid: invalid `identity.user_header`: clients write this header, so it does not say who they are",
+            ],
+        ),
+        (
             "mode = \"header\"\nuser_header = \"a b\"\nnetworks = [\"10.0.0.0/33\"]",
             &[
                 "value-invalid: invalid `identity.user_header`: it is not the name of a header",

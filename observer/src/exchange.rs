@@ -26,6 +26,7 @@ use crate::{
     reader::Reader,
     redact::Redactor,
     tasks::TaskQuestion,
+    word::{AuthMethod, AuthState},
 };
 use arc_swap::Guard;
 use facts::Facts;
@@ -195,6 +196,11 @@ impl Exchange {
     /// Which limits apply to the exchange, and what is left of them: a JSON document for the records of its calls.
     pub fn note_rate_limit_state(&mut self, state: Text) {
         self.facts.rate_limit_state = Some(state);
+    }
+
+    /// How the caller proved who it is, and what came of that; as its records have it.
+    pub fn auth(&self) -> (AuthMethod, AuthState) {
+        self.facts.auth()
     }
 
     /// The response's head has been read.

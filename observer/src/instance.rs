@@ -72,6 +72,14 @@ pub struct Caller {
     pub organization_id: Option<Text>,
 }
 
+impl Caller {
+    /// The key's public id, if the caller was found to have that key. A hash of credentials that nobody has checked is
+    /// for the record only: anybody can have any number of those.
+    pub fn proven_key_id(&self) -> Option<&str> {
+        self.api_key_id.as_deref().filter(|_| self.auth_state == AuthState::Ok)
+    }
+}
+
 /// One MCP server instance. Shared by all exchanges with it, whatever their thread.
 #[derive(Debug)]
 pub struct Instance {

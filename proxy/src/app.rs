@@ -7,6 +7,7 @@ use crate::{
     bodies,
     client_ip::AddressPolicy,
     clock::Clock,
+    files::{self, BadFiles},
     key_ring::{BadStore, key_store},
     lag::Lag,
     lifecycle::{Activity, Stopping},
@@ -21,7 +22,7 @@ use crate::{
     running::Running,
     signal::Signals,
     tasks::Tasks,
-    tls::{self, BadFiles, Certificate, TlsError},
+    tls::{Certificate, TlsError},
     worker,
     workers::Workers,
 };
@@ -57,7 +58,7 @@ pub(crate) enum StartError {
     /// The keys of callers cannot be asked for.
     #[error("cannot use store.url")]
     Keys(#[from] BadStore),
-    /// Certificates or keys.
+    /// Certificates, or keys of any kind.
     #[error(transparent)]
     Files(#[from] BadFiles),
     /// The same, if they have changed since they were examined.
@@ -91,7 +92,7 @@ pub(crate) struct App {
 impl App {
     /// Binds the sockets and opens the store.
     pub(crate) fn build(config: Config, origin: ConfigOrigin) -> Result<Self, StartError> {
-        tls::examine(&config)?;
+        files::examine(&config)?;
         let servers = Servers::default();
         let routes = Routes::build(&config, &Routes::default(), &servers)?;
         let serve = |section, files: &Option<mcpmeter_config::Tls>| {
@@ -173,7 +174,6 @@ impl App {
         let mut signals = Signals::listen()?;
         info!(proxy.address = %self.proxy_address()?, admin.address = %self.admin_address()?, "listening");
         let Opened { journal, writer, shipper, keeper } = self.opened;
-        let addresses = Arc::new(ArcSwap::from_pointee(AddressPolicy::of(&self.config)));
         let running = Running {
             routes: self.routes,
             journal,
@@ -181,15 +181,14 @@ impl App {
             stopping: self.stopping,
             certificate: self.certificate,
             entrance: self.entrance.clone(),
-            addresses,
+            addresses: Arc::new(ArcSwap::from_pointee(AddressPolicy::of(&self.config))),
             servers: self.servers,
             refusals: self.refusals,
             admission: Arc::new(ArcSwap::from_pointee(Admission::build(&self.config, None, self.clock))),
         };
+        running.begin_with_issuers_keys().await;
         let workers = Workers::start(self.proxy_listeners, &running, &self.config.proxy)?;
-
         let _ = self.activity.set(workers.activity.clone());
-
         running.servers.meters.start_sampler()?;
 
         let control = Tasks::default();

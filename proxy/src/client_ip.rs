@@ -66,16 +66,17 @@ impl Origin {
         Self { peer: peer.map(|peer| peer.to_canonical()), policy, noted: ArcSwapOption::empty() }
     }
 
-    /// The address of whoever made the request with these headers: the peer's, or what trusted proxies say. Never an
-    /// IPv4 address written as IPv6. For limits and rules; for the record there is [`Origin::recorded`].
+    /// The address of whoever made the request with these headers: the peer's, or what trusted proxies say; `None` if they
+    /// say nothing that can be believed. Never an IPv4 address written as IPv6. For limits and rules; for the record there
+    /// is [`Origin::recorded`].
     pub(crate) fn address(&self, headers: &HeaderMap) -> Option<IpAddr> {
-        Some(self.policy.load().trust.client(self.peer?, headers))
+        self.policy.load().trust.client(self.peer?, headers)
     }
 
     /// The same address as a record may keep it, at this instant.
     pub(crate) fn recorded(&self, headers: &HeaderMap, at: Timestamp) -> Option<Text> {
         let policy = self.policy.load();
-        let address = policy.trust.client(self.peer?, headers);
+        let address = policy.trust.client(self.peer?, headers)?;
         if let Some(noted) = &*self.noted.load()
             && noted.holds(&policy, address, at)
         {

@@ -5,6 +5,7 @@ mod credentials;
 mod denied;
 mod fetch;
 mod key;
+mod key_files;
 mod key_set;
 mod metadata;
 mod passing;
@@ -14,6 +15,7 @@ mod token;
 mod trusted_header;
 
 pub(crate) use denied::Denied;
+pub(crate) use key_files::examine;
 pub(crate) use metadata::metadata;
 pub(crate) use passing::BearerHash;
 
@@ -163,6 +165,11 @@ impl Authenticator {
         nobody_waits && tokens.keys.is_due()
     }
 
+    /// Whether an issuer's keys are needed and nobody has read them yet.
+    pub(crate) fn lacks_keys(&self) -> bool {
+        self.tokens().is_some_and(|tokens| tokens.keys.any().is_none())
+    }
+
     /// Reads an issuer's keys that nobody waits for.
     pub(crate) async fn read_keys(&self) {
         if let Some(tokens) = self.tokens() {
@@ -265,7 +272,7 @@ fn caller_of(verified: Verified) -> Arc<Caller> {
 
 impl TokenGate {
     fn check(&self, headers: &HeaderMap, keys: Option<&Arc<Keys>>) -> Result<Arc<Caller>, NotPassed> {
-        let token = match credentials::bearer(headers) {
+        let token = match credentials::token(headers) {
             Presented::Token(token) => token,
             Presented::Nothing => return Err(NotPassed::Denied(Denied::no_token())),
             Presented::Unreadable => return Err(NotPassed::Denied(Denied::bad_token(BadToken::Malformed))),

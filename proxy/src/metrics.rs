@@ -8,6 +8,7 @@ mod servers;
 use crate::{
     lag::Lag,
     lifecycle::{Activity, Kind},
+    printable::{is_printable, printable},
     router::Routes,
     tls::Certificates,
 };
@@ -100,14 +101,19 @@ impl CallMetrics {
         let Some(tool) = &record.tool_name else { return "".into() };
         let key = (Arc::clone(&record.mcp_server_instance_id), Arc::clone(tool));
         if self.tools.contains(&key) {
-            return Arc::clone(tool);
+            return label_of(tool);
         }
         if record.status == Status::Ok && self.tools.len() < MAX_TOOLS {
             self.tools.insert(key);
-            return Arc::clone(tool);
+            return label_of(tool);
         }
         OTHER_TOOLS.into()
     }
+}
+
+/// The name as a label: whoever reads `/metrics` on a terminal sees a name, and nothing else.
+fn label_of(tool: &Arc<str>) -> Arc<str> {
+    if is_printable(tool) { Arc::clone(tool) } else { printable(tool).into() }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

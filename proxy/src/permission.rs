@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, Uri, header, request::Parts};
 use http_body::Body;
 use http_body_util::Full;
-use mcpmeter_observer::{AuthState, Failure, Status, StatusDetail, Text};
+use mcpmeter_observer::{Failure, Status, StatusDetail, Text};
 
 /// How much of a refused request is read to know what was asked for.
 const MAX_READ: usize = 64 << 10;
@@ -115,9 +115,8 @@ impl Carrier {
         let asked = Asked {
             route: &route.config.name,
             instance: &identity.instance_id,
-            address: caller.origin.address(&parts.headers).unwrap_or(caller.peer),
-            // What nobody has checked is no key: anybody could have another one for each call.
-            key: told.filter(|caller| is_checked(caller)).and_then(|caller| caller.api_key_id.as_deref()),
+            address: caller.origin.address(&parts.headers),
+            key: told.and_then(mcpmeter_observer::Caller::proven_key_id),
             user,
             organization,
             key_routes: known.key.as_deref().and_then(|key| key.routes.as_deref()),
@@ -142,7 +141,7 @@ impl Carrier {
         let Asking { parts, mut owner, mut body, .. } = *asking;
         let (identity, at) = (route.instance.identity(), self.clock.tick());
         let client_ip = caller.origin.recorded(&parts.headers, self.clock.timestamp());
-        if self.refusals.note_known(identity, client_ip.as_ref(), &failure, at) {
+        if self.refusals.note_known(identity, client_ip.as_ref(), (owner.tap().auth(), &failure), at) {
             let reading = body.read_off(MAX_READ);
             let _ = Box::pin(tokio::time::timeout(crate::reception::READ_OF_REFUSED, reading)).await;
             if let Some(state) = state {
@@ -222,10 +221,6 @@ impl Judge<'_> {
         }
         self.admission.enter_by_key(self.per_minute, &self.asked, calls, now).map_err(TurnedAway::limited)
     }
-}
-
-fn is_checked(caller: &mcpmeter_observer::Caller) -> bool {
-    caller.auth_state == AuthState::Ok
 }
 
 /// Whether a body that cannot be read is at most one call all the same: an object, as it is.

@@ -4,7 +4,7 @@
 //! tools and allows also matches what calls no tool: a client has to open a session before it can call anything. Pure;
 //! takes time in the number of rules, and no memory.
 
-use mcpmeter_config::{self as config, Effect, Pattern, Rule};
+use mcpmeter_config::{self as config, Effect, IpNet, Pattern, Rule};
 use std::{fmt, net::IpAddr};
 
 /// Who asks, and whom. All of it is known from the head of a request.
@@ -14,8 +14,9 @@ pub(crate) struct Asked<'a> {
     pub(crate) route: &'a str,
     /// The instance behind it, as its rows call it.
     pub(crate) instance: &'a str,
-    /// The client's address.
-    pub(crate) address: IpAddr,
+    /// The client's address; absent if it cannot be told, which no rule takes for an address that it allows, and every rule
+    /// for one that it denies.
+    pub(crate) address: Option<IpAddr>,
     /// The public id of the key, as rows have it.
     pub(crate) key: Option<&'a str>,
     /// The user, as rows have it.
@@ -95,19 +96,23 @@ impl Policy {
 
 /// Whether a rule may decide, as far as that does not depend on the tool.
 fn is_about(rule: &Rule, asked: &Asked<'_>) -> bool {
-    let Rule { effect: _, route, tool: _, key, user, organization, network } = rule;
+    let Rule { effect, route, tool: _, key, user, organization, network } = rule;
     let names = |list: &Option<Vec<Pattern>>, name: Option<&str>| match (list, name) {
         (None, _) => true,
         (Some(_), None) => false,
         (Some(patterns), Some(name)) => patterns.iter().any(|pattern| pattern.matches(name)),
     };
     // A client that comes by an IPv6 socket may have an address of IPv4.
-    let address = asked.address.to_canonical();
+    let address = asked.address.map(|address| address.to_canonical());
+    let is_in = |networks: &Vec<IpNet>| match address {
+        Some(address) => networks.iter().any(|network| network.contains(&address)),
+        None => *effect == Effect::Deny,
+    };
     names(route, Some(asked.route))
         && names(key, asked.key)
         && names(user, asked.user)
         && names(organization, asked.organization)
-        && network.as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(&address)))
+        && network.as_ref().is_none_or(is_in)
 }
 
 fn is_about_tool(rule: &Rule, tool: Option<&str>) -> bool {

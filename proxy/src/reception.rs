@@ -47,7 +47,8 @@ impl Carrier {
             return Err(refuse(Refusal::unknown_coding()));
         }
         let Some((route, rest)) = routes.match_route(host, request.uri()) else {
-            let known = routes.prefixes();
+            // Elsewhere than on this machine, strangers need not know what there is.
+            let known = if self.checks_host { routes.prefixes() } else { String::new() };
             return Err(refuse(Refusal::unknown_route(&if known.is_empty() {
                 known
             } else {

@@ -56,6 +56,7 @@ struct Kind {
 
 struct Counted {
     identity: Identity,
+    /// The first one's.
     auth: (AuthMethod, AuthState),
     failure: Failure,
     rows: u64,
@@ -79,19 +80,19 @@ impl Refusals {
         self.counters.get_or_create(&ReasonLabels { reason }).inc();
     }
 
-    /// The same of a caller that is known, or need not be: the records say what was called, so there may be more.
+    /// Takes note of the refusal of a caller that is known, or need not be; whether it is to be a record of its own. The
+    /// records say what was called, so there may be more of them.
     pub(crate) fn note_known(
         &self,
         identity: &Identity,
         client_ip: Option<&Text>,
-        failure: &Failure,
+        (auth, failure): ((AuthMethod, AuthState), &Failure),
         now: Tick,
     ) -> bool {
-        let auth = (AuthMethod::None, AuthState::Missing);
         self.note_up_to(ROWS_OF_A_KNOWN_KIND, identity, client_ip, (auth, failure), now)
     }
 
-    /// Takes note of a refusal; whether it is to be a record of its own. `client_ip` is minimised.
+    /// The same of a caller that is not let in. `client_ip` is minimised.
     pub(crate) fn note(
         &self,
         identity: &Identity,

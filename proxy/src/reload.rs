@@ -78,15 +78,22 @@ pub(crate) fn stamp(file: &std::path::Path) -> Option<Stamp> {
     Some(Stamp { modified: metadata.modified().ok(), len: metadata.len(), inode: metadata.ino(), changed })
 }
 
+/// Says what is valid, and hardly what anybody wants.
+pub(crate) fn warn_of(config: &Config) {
+    mcpmeter_config::warnings(config).iter().for_each(|warning| warn!("{warning}"));
+}
+
 impl Reloader {
-    /// Takes the file over if it has changed since it was last looked at, and certificates that have.
-    pub(crate) fn reload_if_changed(&mut self) {
+    /// Takes the file over if it has changed since it was last looked at, and certificates that have. Whether it had.
+    pub(crate) fn reload_if_changed(&mut self) -> bool {
         let now = stamp(&self.origin.file);
-        if now.is_some() && now != self.seen {
+        let has_changed = now.is_some() && now != self.seen;
+        if has_changed {
             self.reload();
         } else {
             self.servers.certificates.renew_changed();
         }
+        has_changed
     }
 
     /// Takes the configuration over, or keeps the old one and says why.
@@ -117,6 +124,7 @@ impl Reloader {
         for change in &changes.restart {
             warn!(key = %change, "this change takes effect at the next start");
         }
+        warn_of(&config);
         info!(changed = %changes.live.join(", "), "configuration reloaded");
         self.current = config;
     }

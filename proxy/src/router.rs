@@ -3,6 +3,7 @@
 
 use crate::{
     auth, bodies,
+    identity::Authenticator,
     keyed_hash::KeyedHash,
     process_meter::{Meter, Use},
     redaction,
@@ -130,6 +131,12 @@ impl Routes {
     /// Whether callers of some route are known by keys.
     pub(crate) fn want_keys(&self) -> bool {
         self.all().any(|route| matches!(route.config.identity, config::Identity::ApiKey { .. }))
+    }
+
+    /// The routes' authenticators that have not read their issuers' keys.
+    pub(crate) fn lacking_keys(&self) -> Vec<Arc<Authenticator>> {
+        let authenticators = self.all().map(|route| &route.authenticator);
+        authenticators.filter(|authenticator| authenticator.lacks_keys()).map(Arc::clone).collect()
     }
 
     /// All routes, in no order.

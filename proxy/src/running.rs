@@ -26,6 +26,9 @@ use std::{sync::Arc, time::Duration};
 /// How often calls are looked for whose time has run out.
 const EXPIRY: Duration = Duration::from_secs(1);
 
+/// How long callers wait at a start until issuers have said their keys.
+const KEYS_AT_START: Duration = Duration::from_secs(2);
+
 /// How often it is written down what the servers' processes use.
 const SAMPLES: Duration = Duration::from_secs(60);
 
@@ -69,15 +72,21 @@ impl Running {
         let mut expiry = tokio::time::interval(EXPIRY);
         let mut look = tokio::time::interval(reload::LOOK);
         let mut samples = tokio::time::interval(SAMPLES);
+        let reading = Tasks::default();
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Signal::Stop => return,
                     // Without a file it can only mean that the terminal is gone.
                     Signal::Reload if reloader.origin.text.is_some() => return,
-                    Signal::Reload => reloader.reload(),
+                    Signal::Reload => {
+                        reloader.reload();
+                        self.read_issuers_keys(&reading);
+                    }
                 },
-                _ = look.tick() => reloader.reload_if_changed(),
+                _ = look.tick() => if reloader.reload_if_changed() {
+                    self.read_issuers_keys(&reading);
+                },
                 _ = expiry.tick() => {
                     self.end_expired_calls();
                     self.record_refusals(false);
@@ -85,6 +94,20 @@ impl Running {
                 _ = samples.tick() => self.take_samples(),
             }
         }
+    }
+
+    /// Reads the keys of issuers that nobody has read yet, so that the first caller is known like all others.
+    fn read_issuers_keys(&self, reading: &Tasks) {
+        for authenticator in self.routes.load().lacking_keys() {
+            reading.spawn(async move { authenticator.read_keys().await });
+        }
+    }
+
+    /// The same at a start. An issuer that takes long is not waited for.
+    pub(crate) async fn begin_with_issuers_keys(&self) {
+        let reading = Tasks::default();
+        self.read_issuers_keys(&reading);
+        reading.wait(KEYS_AT_START).await;
     }
 
     /// Keeps current what is known of callers: their keys, and what they have used of their quotas.

@@ -18,7 +18,7 @@ use crate::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use mcpmeter_journal::{Journal, LossReason};
-use mcpmeter_observer::{Exchange, Failure, Tick};
+use mcpmeter_observer::{AuthMethod, AuthState, Exchange, Failure, Tick};
 use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
@@ -51,6 +51,11 @@ impl Tap {
         let mut exchange = self.shared.lock();
         let meter = self.shared.meter.get_or_init(|| processes);
         begin_metering(&mut exchange, meter);
+    }
+
+    /// How the caller proved who it is, and what came of that.
+    pub(crate) fn auth(&self) -> (AuthMethod, AuthState) {
+        self.shared.lock().auth()
     }
 
     /// Tells the observer something, and the journal what came of it.

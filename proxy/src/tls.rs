@@ -22,7 +22,6 @@ use renewal::{Renew, Source};
 use rustls::crypto::CryptoProvider;
 use std::{
     collections::HashMap,
-    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -99,25 +98,8 @@ impl BadCertificates {
     }
 }
 
-/// All that is wrong with the files that a configuration names, a line each. Never empty.
-#[derive(Debug, thiserror::Error)]
-pub(crate) struct BadFiles(Vec<BadCertificates>);
-
-impl BadFiles {
-    /// One line for each table.
-    pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
-        self.0.iter().map(|bad| mcpmeter_journal::chain(bad))
-    }
-}
-
-impl fmt::Display for BadFiles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.lines().collect::<Vec<_>>().join("\nerror: "))
-    }
-}
-
-/// Reads every file of certificates that a configuration names, and keeps nothing.
-pub(crate) fn examine(config: &Config) -> Result<(), BadFiles> {
+/// Reads every file of certificates that a configuration names, and says which cannot be used; keeps nothing.
+pub(crate) fn examine(config: &Config) -> Vec<BadCertificates> {
     let own = [("proxy.tls", &config.proxy.tls), ("admin.tls", &config.admin.tls)];
     let own = own.into_iter().filter_map(|(section, files)| {
         let files = ServerFiles::new(section, files.clone()?);
@@ -125,11 +107,9 @@ pub(crate) fn examine(config: &Config) -> Result<(), BadFiles> {
     });
     let routes = config.routes.iter().filter(|route| speaks_tls(route));
     let routes = routes.map(|route| (name_route(&route.name), UpstreamFiles::of(route).examine()));
-    let bad: Vec<_> = own
-        .chain(routes)
+    own.chain(routes)
         .filter_map(|(section, examined)| Some(BadCertificates::new(section, examined.err()?)))
-        .collect();
-    if bad.is_empty() { Ok(()) } else { Err(BadFiles(bad)) }
+        .collect()
 }
 
 /// As problems name a route.

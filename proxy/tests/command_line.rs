@@ -66,9 +66,37 @@ fn check_says_that_a_configuration_is_right() {
     let said = (Some(0), "mcpmeter.toml is valid: 1 route".to_owned(), String::new());
     assert_eq!(run(folder.path(), &["check"]), said);
     let (code, stdout, _) = run(folder.path(), &["check", "--json"]);
-    let expected = json!({ "file": "mcpmeter.toml", "valid": true, "routes": ["a"] });
+    let expected = json!({ "file": "mcpmeter.toml", "valid": true, "routes": ["a"], "warnings": [] });
     assert_eq!((code, serde_json::from_str(&stdout).ok()), (Some(0), Some(expected)));
     assert_eq!(names_in(folder.path()), ["mcpmeter.toml"], "nothing was started");
+}
+
+#[test]
+fn check_warns_of_what_is_valid_and_hardly_meant() {
+    let folder = folder_with(&format!("[proxy]\ntrusted_proxies = [\"::/0\"]\n{ROUTE}"));
+    let (code, stdout, stderr) = run(folder.path(), &["check"]);
+    assert_eq!((code, stdout.as_str()), (Some(0), "mcpmeter.toml is valid: 1 route"));
+    assert!(stderr.starts_with("warning: `proxy.trusted_proxies` has ::/0: "), "{stderr}");
+    let (_, stdout, stderr) = run(folder.path(), &["check", "--json"]);
+    let told: Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!((told["warnings"].as_array().map(Vec::len), stderr.as_str()), (Some(1), ""));
+}
+
+#[test]
+fn check_and_serve_want_the_keys_of_issuers_that_are_files() {
+    let identity = "[route.identity]\nmode = \"jwt\"\nissuer = \"https://i\"\naudience = [\"a\"]\njwks = \"keys.json\"\n";
+    let folder = folder_with(&format!("{ROUTE}{identity}"));
+    for (content, expected) in [(None, "No such file"), (Some("[]"), "invalid"), (Some("{}"), "keys")] {
+        if let Some(content) = content {
+            fs::write(folder.path().join("keys.json"), content).expect("written");
+        }
+        for (command, expected_code) in [("check", 2), ("serve", 1)] {
+            let (code, stdout, stderr) = run(folder.path(), &[command]);
+            assert_eq!((code, stdout.as_str()), (Some(expected_code), ""), "{command}: {stderr}");
+            assert!(stderr.contains("issuer's keys of route `a` from keys.json: "), "{stderr}");
+            assert!(stderr.contains(expected), "{command} {expected}: {stderr}");
+        }
+    }
 }
 
 #[test]

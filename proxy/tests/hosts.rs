@@ -125,4 +125,9 @@ async fn a_proxy_for_other_machines_serves_any_host() {
     let address = SocketAddr::from(([127, 0, 0, 1], bound.port()));
     // What names lead here is known to whoever runs it; the loopback check would only break it.
     ask_through(address, &upstream, post("anything.example", "/a/mcp", &call(1, "add"))).await;
+    // But it is nobody's business what else is here.
+    let mut client = Wire::connect(address).await;
+    client.send(post("anything.example", "/b/mcp", &call(1, "add"))).await;
+    let answer = client.read_response().await;
+    assert_eq!((answer.status(), answer.text().contains("/a/")), (404, false), "{}", answer.text());
 }

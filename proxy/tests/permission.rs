@@ -269,6 +269,30 @@ async fn a_key_may_do_what_it_says_and_as_often() {
 }
 
 #[tokio::test]
+async fn a_flood_of_a_known_caller_is_counted_under_its_name() {
+    let server = server().await;
+    let proxy = start(&server, &format!("[identity]\nmode = \"api_key\"\n{RULES}"));
+    let (_, stdout, _) = run(proxy.folder(), &["keys", "create", "--user", "ann", "--json"]);
+    let made: Value = serde_json::from_str(&stdout).expect("JSON");
+    let line = format!("X-API-Key: {}\r\n", made["secret"].as_str().expect("a secret"));
+    let deadline = Instant::now() + PATIENCE;
+    while ask(&proxy, &call(1, "ls"), &line).await.status() != 200 {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for id in 0..150 {
+        assert_eq!(ask(&proxy, &call(id, "rm"), &line).await.status(), 200);
+    }
+    let rows = proxy.stop().await;
+    let denied: Vec<_> = rows.iter().filter(|row| row["error_code"] == "denied_by_rule").collect();
+    let counted = denied.iter().find(|row| row["tool_name"].is_null()).expect("a row for the rest");
+    assert!(denied.len() < 150 && counted["error_detail"]["refusals"] == 50, "{counted}");
+    for row in denied {
+        assert_eq!((&row["auth_method"], &row["auth_state"]), (&json!("api_key"), &json!("ok")), "{row}");
+    }
+}
+
+#[tokio::test]
 async fn a_quota_outlives_the_process() {
     let server = server().await;
     let config = "[[quota]]\nper = \"user\"\ncalls = 3\nperiod = \"month\"\n";

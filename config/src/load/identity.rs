@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::HeaderName;
+use http::{HeaderName, header};
 use ipnet::IpNet;
 
 use super::found::{Found, Raw};
@@ -225,9 +225,31 @@ fn decode_secret(found: &Found<'_>) -> Result<Secret, Problem> {
     Ok(Secret::new(text))
 }
 
+/// Headers that clients write themselves: whoever believed them would believe anybody.
+const CLIENTS_OWN: [HeaderName; 9] = [
+    header::HOST,
+    header::AUTHORIZATION,
+    header::PROXY_AUTHORIZATION,
+    header::COOKIE,
+    header::USER_AGENT,
+    header::ORIGIN,
+    header::REFERER,
+    header::ACCEPT,
+    header::CONTENT_TYPE,
+];
+
 fn decode_header(found: &Found<'_>) -> Result<HeaderName, Problem> {
-    found.as_full_text()?.parse().map_err(|_| {
+    let name: HeaderName = found.as_full_text()?.parse().map_err(|_| {
         Problem::new("value-invalid", "it is not the name of a header")
             .help("for example \"X-Forwarded-User\"")
-    })
+    })?;
+    if CLIENTS_OWN.contains(&name) {
+        return Err(Problem::new(
+            "value-invalid",
+            "clients write this header, so it does not say who they are",
+        )
+        .label("no proxy's word")
+        .help("name a header that your proxy sets and never passes on, such as \"X-Forwarded-User\""));
+    }
+    Ok(name)
 }

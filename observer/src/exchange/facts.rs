@@ -169,14 +169,18 @@ impl Facts {
         record
     }
 
+    /// How the caller proved who it is, and what came of that.
+    pub(super) fn auth(&self) -> (AuthMethod, AuthState) {
+        match &self.caller {
+            Some(caller) => (caller.auth_method, caller.auth_state),
+            None if self.credentials.is_some() => (AuthMethod::Passthrough, AuthState::Unverified),
+            None => (AuthMethod::None, AuthState::Missing),
+        }
+    }
+
     fn tell_caller(&self, record: &mut CallRecord) {
-        let Some(caller) = &self.caller else {
-            if self.credentials.is_some() {
-                (record.auth_method, record.auth_state) = (AuthMethod::Passthrough, AuthState::Unverified);
-            }
-            return;
-        };
-        (record.auth_method, record.auth_state) = (caller.auth_method, caller.auth_state);
+        (record.auth_method, record.auth_state) = self.auth();
+        let Some(caller) = &self.caller else { return };
         record.api_key_id = caller.api_key_id.clone();
         record.user_id = caller.user_id.clone().or_else(|| record.user_id.take());
         record.organization_id = caller.organization_id.clone().or_else(|| record.organization_id.take());

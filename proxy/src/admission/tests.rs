@@ -28,7 +28,7 @@ fn of_user(user: &str) -> Asked<'_> {
     Asked {
         route: "files",
         instance: "inst",
-        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         key: None,
         user: Some(user),
         organization: None,
@@ -131,7 +131,7 @@ fn a_call_pays_little_for_rules_and_limits_also_beside_100_000_others() {
         // Far apart, so that nothing is near at hand in a cache.
         let number = round.wrapping_mul(7_919) % users.len();
         let address = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + u32::try_from(number).expect("small")));
-        Asked { address, ..of_user(&users[number]) }
+        Asked { address: Some(address), ..of_user(&users[number]) }
     };
     let now = Clock::start().timestamp();
     for round in 0..users.len() {

@@ -1,6 +1,6 @@
 //! How a command fails: what is said on stderr, and with which exit code.
 
-use crate::tls::BadFiles;
+use crate::files::BadFiles;
 use mcpmeter_config::Problems;
 use mcpmeter_journal::chain;
 use std::{error::Error, io::stderr, process::ExitCode};
@@ -35,9 +35,9 @@ impl Failure {
         if !json {
             return Self::usage(&bad.to_string());
         }
-        let detail = |message| serde_json::json!({ "code": "certificate-unusable", "message": message });
-        let details: Vec<_> = bad.lines().map(detail).collect();
-        let message = "certificates cannot be used";
+        let details: Vec<_> =
+            bad.iter().map(|bad| serde_json::json!({ "code": bad.code, "message": bad.message })).collect();
+        let message = "files cannot be used";
         let error = serde_json::json!({ "code": "config_invalid", "message": message, "details": details });
         Self { code: 2, text: serde_json::json!({ "error": error }).to_string() }
     }

@@ -1,5 +1,6 @@
 //! One call on one line, for people: `TIME STATUS SERVER/TOOL DURATION BYTES USER CLIENT [error]`.
 
+use crate::printable::printable;
 use anstyle::{AnsiColor, Style as Colour};
 use serde_json::Value;
 use std::io::IsTerminal;
@@ -57,11 +58,6 @@ fn paint(line: &str, status: &str, style: Style) -> String {
     };
     let colour = Colour::new().fg_color(Some(colour.into()));
     line.replacen(status, &format!("{colour}{status}{colour:#}"), 1)
-}
-
-/// What a caller chose must not move the cursor or ring the bell of whoever watches.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
 fn local_time(rfc3339: &str) -> String {

@@ -3,7 +3,7 @@
 use super::{ConfigArgs, Failure, panel};
 use crate::{
     app::{App, StartError},
-    reload::ConfigOrigin,
+    reload::{self, ConfigOrigin},
     telemetry,
 };
 use clap::Args;
@@ -31,6 +31,7 @@ impl Serve {
         let config = origin.load().map_err(|problems| Failure::config(&problems, false))?;
         let bar = panel::Bar::new();
         telemetry::start(&config, &bar);
+        reload::warn_of(&config);
         let app = App::build(config, origin).map_err(|error| start_failure(&error))?;
         if self.tail || stderr().is_terminal() {
             panel::greet(&app).map_err(|error| Failure::failed("", &error))?;

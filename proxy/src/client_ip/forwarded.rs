@@ -29,11 +29,12 @@ impl Trust {
         }
     }
 
-    /// The address of whoever made the request, as far as it can be believed: the peer's, if that is no trusted proxy or
-    /// says nothing. In its own family, as the peer's has to be.
-    pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    /// The address of whoever made the request: the peer's, if that is no trusted proxy or says nothing. `None` if a trusted
+    /// proxy brings what cannot be understood: somebody has made the request, and it was not the proxy. Taking it for the
+    /// proxy's own would let any client be the proxy by spoiling a header. In its own family, as the peer's has to be.
+    pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         if !self.trusts(peer) {
-            return peer;
+            return Some(peer);
         }
         let told = |name: HeaderName, node: fn(&[u8]) -> Option<IpAddr>| {
             headers.contains_key(&name).then(|| self.walk(peer, entries(headers, name).map(node)))
@@ -41,11 +42,16 @@ impl Trust {
         let list = || told(X_FORWARDED_FOR, of_list_entry);
         let pairs = || told(header::FORWARDED, of_pairs);
         match self.header {
-            ForwardedHeader::XForwardedFor => list().unwrap_or(peer),
-            ForwardedHeader::Forwarded => pairs().unwrap_or(peer),
+            // The other header alone: it is a client's, or the proxy writes another one than was said.
+            ForwardedHeader::XForwardedFor => {
+                list().unwrap_or_else(|| own_request(peer, headers, &header::FORWARDED))
+            }
+            ForwardedHeader::Forwarded => {
+                pairs().unwrap_or_else(|| own_request(peer, headers, &X_FORWARDED_FOR))
+            }
             ForwardedHeader::Any => match (list(), pairs()) {
-                (Some(one), Some(other)) if one != other => peer,
-                (one, other) => one.or(other).unwrap_or(peer),
+                (Some(one), Some(other)) if one != other => None,
+                (one, other) => one.or(other).unwrap_or(Some(peer)),
             },
         }
     }
@@ -54,18 +60,22 @@ impl Trust {
         self.proxies.iter().any(|network| network.contains(&address))
     }
 
-    /// From the last entry on: up to one that is not trusted, or cannot be read, or is one too many.
-    fn walk(&self, peer: IpAddr, entries: impl Iterator<Item = Option<IpAddr>>) -> IpAddr {
+    /// From the last entry on: up to one that is not trusted, or is one too many. One that cannot be read hides the client.
+    fn walk(&self, peer: IpAddr, entries: impl Iterator<Item = Option<IpAddr>>) -> Option<IpAddr> {
         let mut client = peer;
         for entry in entries.take(self.hops) {
-            let Some(address) = entry else { break };
-            client = address;
-            if !self.trusts(address) {
+            client = entry?;
+            if !self.trusts(client) {
                 break;
             }
         }
-        client
+        Some(client)
     }
+}
+
+/// Of a request that a proxy brings for nobody, its own address; `other` is the header that it should not have.
+fn own_request(peer: IpAddr, headers: &HeaderMap, other: &HeaderName) -> Option<IpAddr> {
+    (!headers.contains_key(other)).then_some(peer)
 }
 
 /// The entries of all headers of the name, the last first; empty ones are none (RFC 9110, 5.6.1.2).

@@ -10,6 +10,7 @@
 //! answered with an error, and a client that sends the others by themselves gets what it may have.
 
 use super::{Envelope, Message, Unreadable};
+use crate::printable::printable;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
@@ -43,7 +44,7 @@ impl Envelope<'_> {
         let error = |message: &Message<'_>| {
             let text = match message.tool() {
                 Some(tool) if is_denied(message) => {
-                    Cow::from(format!("the tool {:?} is not allowed here", shorten(tool)))
+                    Cow::from(format!("the tool \"{}\" is not allowed here", printable(shorten(tool))))
                 }
                 _ if is_denied(message) => Cow::from("this is not allowed here"),
                 _ => Cow::from("not carried out, because another call of the batch is not allowed here"),

@@ -38,7 +38,9 @@ impl Envelope<'_> {
     }
 }
 
-/// A server that reads `charset` would decode the body by it, and see other characters than we.
+/// A server that reads `charset` would decode the body by it, and see other characters than we. There is more than one way
+/// to write a parameter (RFC 2231: `charset*`, `charset*0`, `charset*0*`), and servers that read it as mail does know all
+/// of them; so a name has to be a plain token.
 fn is_json_in_utf8(content_type: &str) -> bool {
     let mut parts = content_type.split(';').map(str::trim);
     let is_json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
@@ -47,11 +49,12 @@ fn is_json_in_utf8(content_type: &str) -> bool {
 
 fn is_harmless(parameter: &str) -> bool {
     let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-    let value = value.trim().trim_matches('"');
-    // `charset*`, `charset*0`: the same in pieces or in another encoding (RFC 2231).
-    !name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("charset"))
-        || name.trim().len() == 7
-            && ["utf-8", "utf8", "us-ascii"].iter().any(|charset| value.eq_ignore_ascii_case(charset))
+    let (name, value) = (name.trim(), value.trim().trim_matches('"'));
+    let is_plain =
+        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    is_plain
+        && (!name.eq_ignore_ascii_case("charset")
+            || ["utf-8", "utf8"].iter().any(|charset| value.eq_ignore_ascii_case(charset)))
 }
 
 /// `Mcp-Name` of other methods repeats other members, which nothing is decided by.
@@ -113,6 +116,15 @@ mod tests {
             "application/json; charset=utf-16",
             "application/json; CharSet = \"utf-7\"",
             "application/json; charset=utf-8; charset=utf-16",
+            "application/json; charset=us-ascii",
+            "application/json; charset",
+            "application/json; charset*=us-ascii''utf-7",
+            "application/json; charset*0=utf; charset*1=-7",
+            "application/json; charset*0*=us-ascii''utf-7",
+            "application/json; charset=utf-8; charset*=us-ascii''utf-7",
+            "application/json; profile*=x",
+            "application/json; (x)charset=utf-7",
+            "application/json; x=\"; charset=utf-7\"",
             "application/json, text/plain",
             "application/x-www-form-urlencoded",
             "multipart/form-data; boundary=application/json",

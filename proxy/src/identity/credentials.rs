@@ -14,12 +14,54 @@ pub(super) enum Presented<'a> {
     Unreadable,
 }
 
+/// What servers take for the space behind the scheme.
+const SPACE: [char; 2] = [' ', '\t'];
+/// How many words are looked at where several are.
+const MAX_WORDS: usize = 4;
+
+/// A token in `Authorization`, where it counts, so that there must not be another credential.
+pub(super) fn token(headers: &HeaderMap) -> Presented<'_> {
+    match (bearer(headers), only(headers, &X_API_KEY)) {
+        (bearer @ (Presented::Nothing | Presented::Unreadable), _) | (bearer, Presented::Nothing) => bearer,
+        (bearer, other) if bearer == other => bearer,
+        _ => Presented::Unreadable,
+    }
+}
+
+/// A key in `X-API-Key` or, as a token, in `Authorization`, where it counts, so that there must not be another one.
+pub(super) fn key(headers: &HeaderMap) -> Presented<'_> {
+    match only(headers, &X_API_KEY) {
+        Presented::Nothing => bearer(headers),
+        _ => match token(headers) {
+            Presented::Nothing => only(headers, &X_API_KEY),
+            both => both,
+        },
+    }
+}
+
+/// What stands for credentials that nobody checks here: the token in `Authorization`, or the key.
+pub(super) fn foremost(headers: &HeaderMap) -> Presented<'_> {
+    match bearer(headers) {
+        Presented::Nothing => only(headers, &X_API_KEY),
+        found => found,
+    }
+}
+
+/// Everything that some server might take for a JSON Web Token, the most likely first: of credentials that pass through
+/// another one judges, and the one who reads along must not be put off by a second header or a comma.
+pub(super) fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = [header::AUTHORIZATION, X_API_KEY].into_iter().flat_map(|name| headers.get_all(name));
+    let words =
+        values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split([' ', '\t', ',']));
+    words.filter(|word| word.bytes().filter(|byte| *byte == b'.').count() == 2).take(MAX_WORDS)
+}
+
 /// A token in `Authorization`.
-pub(super) fn bearer(headers: &HeaderMap) -> Presented<'_> {
+fn bearer(headers: &HeaderMap) -> Presented<'_> {
     match only(headers, &header::AUTHORIZATION) {
-        Presented::Token(value) => match value.split_once(' ') {
+        Presented::Token(value) => match value.split_once(SPACE) {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                let token = token.trim_matches(' ');
+                let token = token.trim_matches(SPACE);
                 if token.is_empty() || token.contains([' ', ',', '\t']) {
                     Presented::Unreadable
                 } else {
@@ -30,14 +72,6 @@ pub(super) fn bearer(headers: &HeaderMap) -> Presented<'_> {
             _ => Presented::Nothing,
         },
         other => other,
-    }
-}
-
-/// A key in `X-API-Key` or, as a token, in `Authorization`.
-pub(super) fn key(headers: &HeaderMap) -> Presented<'_> {
-    match only(headers, &X_API_KEY) {
-        Presented::Nothing => bearer(headers),
-        found => found,
     }
 }
 
@@ -68,6 +102,9 @@ mod tests {
         for (value, expected) in [
             ("Bearer abc", Presented::Token("abc")),
             ("bEARER  abc ", Presented::Token("abc")),
+            ("Bearer\tabc", Presented::Token("abc")),
+            ("Bearer \t abc\t", Presented::Token("abc")),
+            ("Bearer\ta\tb", Presented::Unreadable),
             ("Bearer", Presented::Nothing),
             ("Bearer ", Presented::Unreadable),
             ("Bearer a b", Presented::Unreadable),
@@ -90,7 +127,33 @@ mod tests {
     #[test]
     fn a_key_has_a_header_of_its_own_or_is_a_token() {
         let both = [("authorization", "Bearer a"), ("x-api-key", "b")];
-        assert_eq!(key(&headers(&both)), Presented::Token("b"));
         assert_eq!(key(&headers(&both[..1])), Presented::Token("a"));
+        assert_eq!(key(&headers(&both[1..])), Presented::Token("b"));
+        assert_eq!(token(&headers(&both[1..])), Presented::Nothing);
+        let basic = [("authorization", "Basic YTpi"), both[1]];
+        assert_eq!(key(&headers(&basic)), Presented::Token("b"), "for somebody else");
+    }
+
+    #[test]
+    fn of_two_credentials_nobody_knows_which_one_counts() {
+        let both = headers(&[("authorization", "Bearer a"), ("x-api-key", "b")]);
+        assert_eq!((token(&both), key(&both)), (Presented::Unreadable, Presented::Unreadable));
+        assert_eq!(foremost(&both), Presented::Token("a"), "where neither counts");
+        let twice = headers(&[("authorization", "Bearer a"), ("x-api-key", "a")]);
+        assert_eq!((token(&twice), key(&twice)), (Presented::Token("a"), Presented::Token("a")));
+    }
+
+    #[test]
+    fn whatever_may_be_a_token_is_found() {
+        let found = |pairs: &[(&'static str, &'static str)]| -> Vec<String> {
+            tokens(&headers(pairs)).map(str::to_owned).collect()
+        };
+        for value in ["Bearer a.b.c", "Bearer\ta.b.c", "a.b.c", "Bearer a.b.c, x", "Bearer x a.b.c"] {
+            assert_eq!(found(&[("authorization", value)]), ["a.b.c"], "{value}");
+        }
+        let all =
+            [("x-api-key", "g.h.i"), ("authorization", "Bearer a.b.c"), ("authorization", "Bearer d.e.f")];
+        assert_eq!(found(&all), ["a.b.c", "d.e.f", "g.h.i"]);
+        assert_eq!(found(&[("authorization", "a.b.c,a.b.c,a.b.c,a.b.c,a.b.c,a.b.c")]).len(), MAX_WORDS);
     }
 }

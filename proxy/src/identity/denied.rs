@@ -30,7 +30,7 @@ impl Denied {
     }
 
     pub(super) fn no_token() -> Self {
-        let message = "a token is needed: Authorization: Bearer …";
+        let message = "a token is needed, as a bearer token";
         Self::new(nobody(), StatusCode::UNAUTHORIZED, "token_missing", message)
     }
 
@@ -71,7 +71,7 @@ impl Denied {
     }
 
     pub(super) fn no_key() -> Self {
-        let message = "a key is needed: Authorization: Bearer mcpm_… or X-API-Key: mcpm_…";
+        let message = "a key is needed, as a bearer token or in the header X-API-Key";
         Self::new(nobody(), StatusCode::UNAUTHORIZED, "key_missing", message)
     }
 

@@ -1,6 +1,6 @@
-//! An issuer's public keys (RFC 7517), and how they are kept up to date: read when the first token comes, again when they
-//! have grown old, and when a token names a key that is not among them, which is how issuers change keys. What was read
-//! stays in force while its source is away.
+//! An issuer's public keys (RFC 7517), and how they are kept up to date: read at the start, again when they have grown old,
+//! and when a token names a key that is not among them, which is how issuers change keys. What was read stays in force
+//! while its source is away.
 
 use super::fetch::fetch;
 use crate::reload::{Stamp, stamp};
@@ -62,8 +62,13 @@ struct Key {
 }
 
 impl KeySet {
+    /// Of a file they are there at once. Where that fails, it is tried again, and told, when they are needed.
     pub(super) fn new(source: &Jwks) -> Self {
-        Self { source: source.clone(), known: ArcSwapOption::empty(), reading: Mutex::default() }
+        let known = match source {
+            Jwks::File(path) => read_file(path, None).ok().flatten().map(Arc::new),
+            Jwks::Url { .. } => None,
+        };
+        Self { source: source.clone(), known: known.into(), reading: Mutex::default() }
     }
 
     /// The keys that are known, however old: until there are newer ones, they stay in force.
@@ -142,6 +147,11 @@ fn read_file(path: &Path, current: Option<&Keys>) -> io::Result<Option<Keys>> {
         return Ok(None);
     }
     Ok(Some(Keys::parse(&std::fs::read(path)?, LOOK, stamp)?))
+}
+
+/// Whether there are keys in a file.
+pub(super) fn examine(path: &Path) -> io::Result<()> {
+    read_file(path, None).map(drop)
 }
 
 /// `Cache-Control: max-age` (RFC 9111, 5.2.2.1), within reason.

@@ -21,22 +21,22 @@ pub(crate) struct Passing {
 pub(crate) type BearerHash = Arc<ArcSwapOption<KeyedHash>>;
 
 impl Passing {
-    /// Whose credentials pass, if they are a valid token, or else the hash of them; the server judges.
+    /// Whose credentials pass, if there is a valid token among them, or else a hash of them; the server judges.
     pub(super) fn look_at(&self, headers: &HeaderMap) -> Option<Arc<Caller>> {
-        let hash = self.hash.load();
-        if self.tokens.is_none() && hash.is_none() {
-            return None;
-        }
-        let keys = self.tokens.as_ref().and_then(|tokens| Some((tokens, tokens.keys.any()?)));
-        // A token is where it belongs, whatever else there is: nobody sheds it by another header.
-        if let (Some((tokens, keys)), Presented::Token(token)) = (keys, credentials::bearer(headers))
-            && let Ok((caller, _)) = tokens.verify(token, &keys)
-        {
+        if let Some(caller) = self.verify(headers) {
             return Some(caller);
         }
-        let Presented::Token(presented) = credentials::key(headers) else { return None };
+        let hash = self.hash.load();
+        let Presented::Token(presented) = credentials::foremost(headers) else { return None };
         let api_key_id = Some(hash.as_ref()?.hash(presented.as_bytes()).into());
         let (auth_method, auth_state) = (AuthMethod::Passthrough, AuthState::Unverified);
         Some(Arc::new(Caller { auth_method, auth_state, api_key_id, ..nobody() }))
+    }
+
+    /// Whose the first valid token is.
+    fn verify(&self, headers: &HeaderMap) -> Option<Arc<Caller>> {
+        let tokens = self.tokens.as_ref()?;
+        let keys = tokens.keys.any()?;
+        credentials::tokens(headers).find_map(|token| Some(tokens.verify(token, &keys).ok()?.0))
     }
 }

@@ -73,7 +73,7 @@ fn caller(per: Per, held: &Subjects<Held>, asked: &Asked<'_>) -> u64 {
         Per::User => held.number_of(asked.user),
         Per::Organization => held.number_of(asked.organization),
         Per::Instance => held.number_of(asked.instance),
-        Per::Address => held.number_of(neighbourhood(asked.address)),
+        Per::Address => held.number_of(asked.address.map(neighbourhood)),
         Per::Tool | Per::All => held.number_of(()),
     }
 }

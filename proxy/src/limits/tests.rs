@@ -48,7 +48,7 @@ impl Stage {
 }
 
 fn of_user(user: &str) -> Asked<'_> {
-    let address = IpAddr::from([192, 0, 2, 1]);
+    let address = Some(IpAddr::from([192, 0, 2, 1]));
     let key = (!user.is_empty()).then_some(user);
     Asked {
         route: "files",
@@ -63,7 +63,7 @@ fn of_user(user: &str) -> Asked<'_> {
 }
 
 fn at(address: &str) -> Asked<'static> {
-    Asked { address: address.parse().expect("an address"), ..of_user("") }
+    Asked { address: Some(address.parse().expect("an address")), ..of_user("") }
 }
 
 #[test]

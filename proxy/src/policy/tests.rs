@@ -28,7 +28,7 @@ const DENY_BY_DEFAULT: &str = "[policy]\ndefault = \"deny\"\n";
 const STRANGER: Asked<'static> = Asked {
     route: "files",
     instance: "inst",
-    address: IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3)),
+    address: Some(IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3))),
     key: None,
     user: None,
     organization: None,
@@ -70,7 +70,7 @@ fn every_list_of_a_rule_has_to_match() {
         Asked { user: Some("Anna"), ..ANNA },
         Asked { user: None, ..ANNA },
         Asked { organization: Some("acme2"), ..ANNA },
-        Asked { address: IpAddr::V4(Ipv4Addr::new(11, 0, 0, 0)), ..ANNA },
+        Asked { address: Some(IpAddr::V4(Ipv4Addr::new(11, 0, 0, 0))), ..ANNA },
     ] {
         assert_eq!(policy.judge(&asked, Some("rm")), Verdict::Allowed, "{asked:?}");
     }
@@ -113,9 +113,20 @@ fn an_address_is_the_same_in_every_form() {
         ("::a00:1", Verdict::Allowed),
         ("2001:db9::", Verdict::Allowed),
     ] {
-        let address = address.parse().expect("an address");
-        assert_eq!(policy.judge(&Asked { address, ..STRANGER }, None), verdict, "{address}");
+        let address = Some(address.parse().expect("an address"));
+        assert_eq!(policy.judge(&Asked { address, ..STRANGER }, None), verdict, "{address:?}");
     }
+}
+
+#[test]
+fn an_address_that_nobody_can_tell_is_allowed_by_no_network_and_denied_by_each() {
+    let unknown = Asked { address: None, ..STRANGER };
+    let allowing = policy(&(DENY_BY_DEFAULT.to_owned() + &allow("network = [\"10.0.0.0/8\"]")));
+    assert_eq!(allowing.judge(&STRANGER, None), Verdict::Allowed);
+    assert_eq!(allowing.judge(&unknown, None), DEFAULT);
+    let denying = policy(&deny("network = [\"11.0.0.0/8\"]"));
+    assert_eq!(denying.judge(&STRANGER, None), Verdict::Allowed);
+    assert_eq!(denying.judge(&unknown, None), DENIED(1));
 }
 
 #[test]

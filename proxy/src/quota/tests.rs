@@ -22,7 +22,7 @@ fn of_user(user: Option<&str>) -> Asked<'_> {
     Asked {
         route: "r",
         instance: "inst",
-        address,
+        address: Some(address),
         key: None,
         user,
         organization: None,

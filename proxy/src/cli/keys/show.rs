@@ -1,6 +1,6 @@
 //! A key for people and for programs: never its hash, and its secret only beside it, when that was just made.
 
-use crate::{api_key::Secret, cli::line::printable};
+use crate::{api_key::Secret, printable::printable};
 use mcpmeter_journal::{ApiKey, rfc3339};
 use mcpmeter_observer::{Text, Timestamp};
 use serde_json::{Value, json};
