@@ -61,9 +61,11 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
 }
 
 fn compare_policy(changes: &mut Changes, old: &Policy, new: &Policy) {
-    let Policy { default, max_body_bytes, rules } = old;
+    let Policy { default, max_body_bytes, max_held_bytes, body_timeout_ms, rules } = old;
     changes.live("policy.default", *default == new.default);
     changes.live("policy.max_body_bytes", *max_body_bytes == new.max_body_bytes);
+    changes.live("policy.max_held_bytes", *max_held_bytes == new.max_held_bytes);
+    changes.live("policy.body_timeout_ms", *body_timeout_ms == new.body_timeout_ms);
     changes.live("rule", *rules == new.rules);
 }
 

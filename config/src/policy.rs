@@ -11,6 +11,11 @@ pub struct Policy {
     /// The largest body that is read to find out which tool is called, in bytes. A larger one is answered with 413 where
     /// a rule, a key or a limit depends on the tool; elsewhere bodies of any size pass unread.
     pub max_body_bytes: u64,
+    /// How many bytes of such bodies are held at a time, all of them together, beyond the first 64 KiB of each. What finds
+    /// no room is answered with 503. At least [`Policy::max_body_bytes`].
+    pub max_held_bytes: u64,
+    /// How long such a body may take, in milliseconds. A slower one is answered with 408.
+    pub body_timeout_ms: u64,
     /// The rules. The first one that matches decides.
     pub rules: Vec<Rule>,
 }
@@ -50,7 +55,13 @@ pub struct Rule {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { default: Effect::Allow, max_body_bytes: 4 << 20, rules: Vec::new() }
+        Self {
+            default: Effect::Allow,
+            max_body_bytes: 4 << 20,
+            max_held_bytes: 256 << 20,
+            body_timeout_ms: 60_000,
+            rules: Vec::new(),
+        }
     }
 }
 

@@ -36,7 +36,14 @@ fn only_problem(text: &str) -> Problem {
 #[test]
 fn without_rules_everything_is_allowed_and_nothing_limited() {
     let config = config("");
-    assert_eq!(config.policy, Policy { default: Effect::Allow, max_body_bytes: 4 << 20, rules: Vec::new() });
+    let policy = Policy {
+        default: Effect::Allow,
+        max_body_bytes: 4 << 20,
+        max_held_bytes: 256 << 20,
+        body_timeout_ms: 60_000,
+        rules: Vec::new(),
+    };
+    assert_eq!(config.policy, policy);
     assert!(config.limits.is_empty() && config.quotas.is_empty());
 }
 
@@ -70,6 +77,8 @@ fn what_is_wrong_with_a_rule_is_said_where_it_stands() {
         ("[[rule]]\neffect = \"deny\"\ntools = [\"a\"]", vec![("key-unknown", 3, 1)]),
         ("[rule]\neffect = \"deny\"", vec![("value-type", 1, 1)]),
         ("[policy]\ndefault = \"no\"", vec![("value-choice", 2, 11)]),
+        ("[policy]\nmax_body_bytes = 8192\nmax_held_bytes = 8191", vec![("value-range", 3, 18)]),
+        ("[policy]\nbody_timeout_ms = 0", vec![("value-range", 2, 19)]),
         ("[policy]\nmax_body_bytes = 1", vec![("value-range", 2, 18)]),
         ("[policy]\ndefault = \"deny\"", vec![("policy-denies-all", 2, 11)]),
         (

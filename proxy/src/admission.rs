@@ -12,6 +12,7 @@
 use crate::{
     clock::Clock,
     envelope::{Channel, Envelope},
+    held_bytes::{HeldBytes, Hold},
     limits::{Admitted, KeyRates, Limited, Limits, State, Ticks},
     policy::{Asked, Policy, Verdict},
     quota::{self, Looker, Quotas, Spent},
@@ -35,6 +36,10 @@ pub(crate) struct Admission {
     key_rates: KeyRates,
     /// The longest body that is read.
     pub(crate) max_body_bytes: u64,
+    /// How long that may take.
+    pub(crate) body_timeout: Duration,
+    held: Arc<HeldBytes>,
+    max_held_bytes: u64,
 }
 
 /// Leave to go on. To be held until the calls have ended and their records are handed over.
@@ -58,17 +63,30 @@ impl Admission {
             key_rates: earlier
                 .map_or_else(|| KeyRates::new(Ticks(clock)), |earlier| earlier.key_rates.clone()),
             max_body_bytes: config.policy.max_body_bytes,
+            body_timeout: Duration::from_millis(config.policy.body_timeout_ms),
+            held: earlier.map_or_else(Arc::default, |earlier| Arc::clone(&earlier.held)),
+            max_held_bytes: config.policy.max_held_bytes,
         }
+    }
+
+    /// How much of bodies is held, beyond what is free.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.held.bytes()
+    }
+
+    /// Room for a body that has to be read before it may go on.
+    pub(crate) fn hold(&self) -> Hold {
+        self.held.hold(self.max_held_bytes)
     }
 
     /// Whether nothing is asked of anybody, but what a key says of itself.
     pub(crate) fn is_open(&self) -> bool {
-        self.policy.is_open() && !self.counts()
+        self.policy.is_open() && self.limits.is_empty() && self.quotas.is_empty()
     }
 
-    /// Whether calls are counted.
-    pub(crate) fn counts(&self) -> bool {
-        !self.limits.is_empty() || !self.quotas.is_empty()
+    /// Whether calls of whoever asks are counted.
+    pub(crate) fn counts(&self, asked: &Asked<'_>) -> bool {
+        self.limits.concern(asked) || !self.quotas.is_empty()
     }
 
     /// Whether anything depends on the tool, for whoever asks: then the whole body has to be read before it is forwarded.

@@ -193,14 +193,7 @@ impl App {
 
         let control = Tasks::default();
         let lag = Arc::new(Lag::new(outbox(&self.config)));
-        let exposition = Exposition::new(
-            self.registry,
-            running.journal.clone(),
-            Arc::clone(&lag),
-            workers.activity.clone(),
-            Arc::clone(&running.routes),
-            running.servers.certificates.clone(),
-        );
+        let exposition = Exposition::new(self.registry, &running, Arc::clone(&lag), workers.activity.clone());
         let admin = Arc::new(Admin {
             exposition,
             journal: running.journal.clone(),

@@ -2,7 +2,7 @@
 //! connected, and nothing is stored on the way; bodies pass frame by frame.
 
 use crate::{
-    admission::{Admission, Leave},
+    admission::Admission,
     answer::{AnswerBody, Content, Held, Treatment},
     client_ip::Origin,
     clock::Clock,
@@ -92,8 +92,13 @@ impl Carrier {
                 };
                 match known {
                     Ok(known) if self.asks_nothing(&known) => {
-                        self.carry(&route, self.begin(&route, target, request, caller, &known), caller, None)
-                            .await
+                        let asking = self.begin(&route, target, request, caller, &known);
+                        match enter(&route, &asking.parts) {
+                            Ok(place) => {
+                                self.carry(&route, asking, caller, Held { _place: place, _leave: None }).await
+                            }
+                            Err(failure) => Box::pin(no_room(&failure, *asking)).await,
+                        }
                     }
                     Ok(known) => {
                         let asking = self.begin(&route, target, request, caller, &known);
@@ -140,8 +145,13 @@ impl Carrier {
         known: &Known,
         caller: &Caller,
     ) -> Response<Content> {
+        // Whose body has to be read first takes its room meanwhile.
+        let place = match enter(route, &asking.parts) {
+            Ok(place) => place,
+            Err(failure) => return no_room(&failure, *asking).await,
+        };
         match self.ask_leave(route, &mut asking, known, caller).await {
-            Ok(leave) => self.carry(route, asking, caller, Some(leave)).await,
+            Ok(leave) => self.carry(route, asking, caller, Held { _place: place, _leave: Some(leave) }).await,
             Err(away) => self.turn_away(*away, route, asking, caller).await,
         }
     }
@@ -151,25 +161,21 @@ impl Carrier {
         route: &Route,
         asking: Box<Asking>,
         caller: &Caller,
-        leave: Option<Box<Leave>>,
+        held: Held,
     ) -> Response<Content> {
         let Asking { mut parts, target, body, tap, owner, limits, upload_end, invited } = *asking;
-        let place = match enter(route, &parts) {
-            Ok(place) => place,
-            Err(failure) => return refuse(&failure, owner, invited.then_some(body)).await,
-        };
         let treatment = Treatment::of(&parts, path_and_query(&target), route, self.speaks_tls);
         prepare_parts(&mut parts, target, route, treatment.needs_plain());
         let request = Request::from_parts(parts, body);
         match self.send(route, request, &limits, upload_end, &tap).await {
-            Sent::Answered(response) => treatment
-                .apply(response, owner, route, Held { _place: place, _leave: leave })
-                .map(|carried| match limits.deadline() {
+            Sent::Answered(response) => {
+                treatment.apply(response, owner, route, held).map(|carried| match limits.deadline() {
                     Some(deadline) => {
                         Content::Timed(Timed::begin(carried, deadline, &self.tasks, &caller.watch))
                     }
                     None => Content::Carried(carried),
-                }),
+                })
+            }
             // Without an ending of its own the exchange ends as one whose client has left.
             Sent::Broken(failure) if failure.code == upstream::UPLOAD_BROKEN => {
                 Refusal::of_failure(&failure).into_response()
@@ -254,6 +260,12 @@ fn enter(route: &Route, parts: &Parts) -> Result<Option<Place>, Failure> {
         }
         _ => Ok(None),
     }
+}
+
+/// Answers a request that its route has no room for.
+async fn no_room(failure: &Failure, asking: Asking) -> Response<Content> {
+    let Asking { owner, body, invited, .. } = asking;
+    refuse(failure, owner, invited.then_some(body)).await
 }
 
 fn prepare_parts(parts: &mut Parts, target: Uri, route: &Route, needs_plain: bool) {

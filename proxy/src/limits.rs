@@ -97,6 +97,11 @@ impl<C: Time<Instant = Nanos> + Clone> Limits<C> {
         self.limits.is_empty()
     }
 
+    /// Whether there is one for the route that is asked for.
+    pub(crate) fn concern(&self, asked: &Asked<'_>) -> bool {
+        self.limits.iter().any(|limit| limit.scope.is_about(asked.route))
+    }
+
     /// Whether it depends on the tool what a call takes, so that the body has to be read.
     pub(crate) fn concern_tools(&self, asked: &Asked<'_>) -> bool {
         self.limits.iter().any(|limit| limit.scope.is_about(asked.route) && limit.scope.concerns_tools())

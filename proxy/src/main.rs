@@ -17,6 +17,7 @@ mod files;
 mod forward;
 mod gate;
 mod headers;
+mod held_bytes;
 mod identity;
 mod key_ring;
 mod keyed_hash;

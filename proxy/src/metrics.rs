@@ -6,10 +6,12 @@ mod certificates;
 mod servers;
 
 use crate::{
+    admission::Admission,
     lag::Lag,
     lifecycle::{Activity, Kind},
     printable::{is_printable, printable},
     router::Routes,
+    running::Running,
     tls::Certificates,
 };
 use arc_swap::ArcSwap;
@@ -134,21 +136,28 @@ pub(crate) struct Exposition {
     activity: Vec<Arc<Activity>>,
     routes: Arc<ArcSwap<Routes>>,
     certificates: Certificates,
+    admission: Arc<ArcSwap<Admission>>,
 }
 
 impl Exposition {
     pub(crate) fn new(
         mut registry: Registry,
-        journal: Journal,
+        running: &Running,
         lag: Arc<Lag>,
         activity: Vec<Arc<Activity>>,
-        routes: Arc<ArcSwap<Routes>>,
-        certificates: Certificates,
     ) -> Self {
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("build_info", "The running program", build);
-        Self { registry, journal, lag, activity, routes, certificates }
+        Self {
+            registry,
+            journal: running.journal.clone(),
+            lag,
+            activity,
+            routes: Arc::clone(&running.routes),
+            certificates: running.servers.certificates.clone(),
+            admission: Arc::clone(&running.admission),
+        }
     }
 
     /// The metrics in the OpenMetrics text format.
@@ -170,6 +179,8 @@ impl Exposition {
         gauges.show("connections", "Client connections", sum(Kind::Connection));
         gauges.show("in_flight", "Exchanges that owe an answer", sum(Kind::Exchange));
         gauges.show("streams", "Open GET streams", sum(Kind::Stream));
+        let help = "Of requests that are read before they may go on, beyond the first 64 KiB of each";
+        gauges.show("held_body_bytes", help, self.admission.load().held_bytes());
         let (accounts, health) = (self.journal.accounts(), self.journal.health());
         gauges.show("log_queue_records", "Finished calls that are not durable yet", accounts.queued);
         gauges.show("log_outbox_records", "Durable calls that PostgreSQL does not have yet", accounts.outbox);

@@ -2,6 +2,7 @@
 //! a client could mistake for the server's (WIRE.md 3.4).
 
 use crate::answer::Content;
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use mcpmeter_observer::{Failure, Status, StatusDetail};
@@ -109,6 +110,7 @@ impl Refusal {
     pub(crate) fn of_failure(failure: &Failure) -> Self {
         let status = match failure.status {
             _ if failure.http_status == Some(503) => StatusCode::SERVICE_UNAVAILABLE,
+            _ if failure.http_status == Some(408) => StatusCode::REQUEST_TIMEOUT,
             _ if failure.code == "upload_broken" => StatusCode::BAD_REQUEST,
             Status::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Status::Limited => StatusCode::SERVICE_UNAVAILABLE,
@@ -125,6 +127,8 @@ impl Refusal {
             ("max_exchanges", _) => {
                 ("connection_limit_reached", "too many requests to this server at a time")
             }
+            ("max_held_bytes", _) => ("connection_limit_reached", "too many large requests at a time"),
+            ("body_timeout", _) => ("http_request_error", "the request took too long to come"),
             ("upload_broken", _) => ("http_request_error", "the request broke off before its end"),
             ("spawn_failed", _) => ("destination_unavailable", "the server could not be started"),
             ("session_deleted", _) => ("http_request_error", "the session was ended"),
@@ -155,8 +159,12 @@ impl Refusal {
 
     /// The response as it goes out.
     pub(crate) fn into_response(self) -> Response<Content> {
-        let text = Full::from(format!("{text}\n", text = self.text));
-        let mut response = Response::new(Content::Own(text));
+        self.into_text().map(Content::Own)
+    }
+
+    /// The same with a body of known type.
+    pub(crate) fn into_text(self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::from(format!("{text}\n", text = self.text)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -10,6 +10,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
+const MCP_PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+/// Revisions are dates, in the order of their letters.
+const FIRST_WITH_LISTEN: &[u8] = b"2026-07-28";
 
 /// What is configured for one exchange.
 #[derive(Debug, Default)]
@@ -92,10 +95,16 @@ fn total(limit_ms: Option<u64>, code: &'static str) -> Option<Total> {
 }
 
 /// A `GET` waits for what the server may say of itself, and `subscriptions/listen` (2026-07-28) is its successor.
-/// The header is required there; the body need not be read for it.
+/// The header is required there; the body need not be read for it. Nobody makes a stream of a call by that header alone:
+/// servers of that revision refuse what the body does not say, and the others refuse the revision.
 pub(crate) fn is_stream(parts: &Parts) -> bool {
+    let only = |name: HeaderName| {
+        let mut values = parts.headers.get_all(name).iter();
+        values.next().filter(|_| values.next().is_none())
+    };
     parts.method == Method::GET
-        || parts.headers.get(MCP_METHOD).is_some_and(|method| method == "subscriptions/listen")
+        || only(MCP_METHOD).is_some_and(|method| method == "subscriptions/listen")
+            && only(MCP_PROTOCOL_VERSION).is_some_and(|version| version.as_bytes() >= FIRST_WITH_LISTEN)
 }
 
 /// The end of the time that an answer has.

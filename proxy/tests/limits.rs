@@ -384,7 +384,25 @@ async fn a_client_that_reads_nothing_cannot_hold_an_answer_open() {
 
 fn listen_request() -> String {
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{}}"#;
-    post("localhost", "/a/mcp", body).replacen("\r\n", "\r\nMcp-Method: subscriptions/listen\r\n", 1)
+    post("localhost", "/a/mcp", body).replacen(
+        "\r\n",
+        "\r\nMcp-Method: subscriptions/listen\r\nMCP-Protocol-Version: 2026-07-28\r\n",
+        1,
+    )
+}
+
+#[tokio::test]
+async fn a_call_is_no_stream_because_a_header_says_so_that_its_revision_does_not_know() {
+    for version in ["", "MCP-Protocol-Version: 2025-11-25\r\n"] {
+        let upstream = Upstream::bind();
+        let proxy = start(&upstream, "first_byte_timeout_ms = 100\nmax_exchanges = 1", &[]);
+        let lines = format!("\r\nMcp-Method: subscriptions/listen\r\n{version}");
+        let mut client = Wire::connect(proxy.proxy).await;
+        client.send(post("localhost", "/a/mcp", &call(1, "add")).replacen("\r\n", &lines, 1)).await;
+        let mut server = upstream.accept().await;
+        server.read_request().await;
+        assert_eq!(client.read_response().await.status(), 504, "{version}");
+    }
 }
 
 #[tokio::test]

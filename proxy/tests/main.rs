@@ -22,6 +22,7 @@ mod http2;
 mod identity_headers;
 mod identity_keys;
 mod identity_tokens;
+mod judged_bodies;
 mod kept_connections;
 mod keys;
 mod legacy_sse;

@@ -29,7 +29,7 @@ fn reloads(proxy: &Mcpmeter) -> usize {
 }
 
 /// Changes the configuration and asks for a reload; waits for it.
-async fn reload(proxy: &Mcpmeter, change: impl FnOnce(String) -> String) {
+pub(crate) async fn reload(proxy: &Mcpmeter, change: impl FnOnce(String) -> String) {
     let before = reloads(proxy);
     rewrite(proxy, change);
     proxy.signal("HUP");

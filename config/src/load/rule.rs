@@ -8,18 +8,27 @@ use crate::{Effect, Place, Policy, Problem, Rule};
 const EFFECTS: [(&str, Effect); 2] = [("allow", Effect::Allow), ("deny", Effect::Deny)];
 /// A GiB: bodies that are judged are held whole.
 const MAX_BODY_BYTES: u64 = 1 << 30;
+/// A TiB: more than there is.
+const MAX_HELD_BYTES: u64 = 1 << 40;
+const DAY_MS: u64 = 86_400_000;
 
 pub(super) fn read_policy(root: &mut Section<'_, '_>, routes: &RouteNames<'_>) -> Policy {
     let standard = Policy::default();
     let mut section = root.section("policy");
     let default = section.choice("default", standard.default, &EFFECTS);
     let max_body_bytes = section.integer("max_body_bytes", standard.max_body_bytes, 1_024..=MAX_BODY_BYTES);
+    let max_held_bytes = section.integer(
+        "max_held_bytes",
+        standard.max_held_bytes.max(max_body_bytes),
+        max_body_bytes..=MAX_HELD_BYTES,
+    );
+    let body_timeout_ms = section.integer("body_timeout_ms", standard.body_timeout_ms, 100..=DAY_MS);
     section.finish();
     let rules = read_rules(root, routes);
     if default == Effect::Deny && rules.as_ref().is_some_and(|rules| denies_all(rules)) {
         report_denies_all(root);
     }
-    Policy { default, max_body_bytes, rules: rules.unwrap_or_default() }
+    Policy { default, max_body_bytes, max_held_bytes, body_timeout_ms, rules: rules.unwrap_or_default() }
 }
 
 /// The rules; absent if one of them could not be read.

@@ -65,6 +65,25 @@ pub(crate) fn no_room(limit: u32) -> Failure {
     }
 }
 
+/// A request that has to be judged, where too much of others is held for that already.
+pub(crate) fn no_room_to_judge() -> Failure {
+    Failure {
+        code: "max_held_bytes",
+        message: "too much of requests that have to be judged is held already".to_owned(),
+        ..no_room(0)
+    }
+}
+
+/// A request that did not come within the time that it has where it must be judged.
+pub(crate) fn late_upload(limit: Duration) -> Failure {
+    Failure {
+        detail: StatusDetail::Unreachable,
+        message: format!("the request was not complete within {limit} ms", limit = limit.as_millis()),
+        http_status: Some(408),
+        ..late("body_timeout", limit)
+    }
+}
+
 /// An answer that broke off.
 pub(crate) fn failure_mid_body(error: &hyper::Error) -> Failure {
     Failure { http_status: None, ..before_head(error) }

@@ -1,7 +1,7 @@
 //! A request's body as the upstream's connection takes it. While that is being made, the beginning is read already, so
 //! that a call's time begins when the client has sent it; it is held here, up to a limit, and never altered.
 
-use crate::tap::RequestBody;
+use crate::{held_bytes::Hold, tap::RequestBody};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -32,6 +32,8 @@ pub(crate) enum Gathered {
     /// All of it.
     Whole(Bytes),
     TooLong,
+    /// Too much is held already.
+    NoRoom,
     /// By the client.
     BrokenOff,
 }
@@ -47,6 +49,8 @@ pub(crate) struct Upload {
     end: Option<UploadEnd>,
     /// Not if the client waits for `100 Continue`: reading would invite it before there is anybody to upload to.
     reads_ahead: bool,
+    /// The room that a gathered body takes, until it has gone on.
+    hold: Option<Hold>,
     /// Told when a body that was there already has been taken, or never will be.
     taken: Option<oneshot::Sender<()>>,
 }
@@ -61,6 +65,7 @@ impl Upload {
             is_over: false,
             end,
             reads_ahead,
+            hold: None,
             taken: None,
         });
         if is_over {
@@ -74,7 +79,16 @@ impl Upload {
     pub(crate) fn of_bytes(bytes: Bytes, taken: Option<oneshot::Sender<()>>) -> Box<Self> {
         let held_bytes = bytes.len() as u64;
         let held = (held_bytes > 0).then(|| Ok(Frame::data(bytes))).into_iter().collect();
-        Box::new(Self { held, held_bytes, body: None, is_over: true, end: None, reads_ahead: false, taken })
+        Box::new(Self {
+            held,
+            held_bytes,
+            body: None,
+            is_over: true,
+            end: None,
+            reads_ahead: false,
+            hold: None,
+            taken,
+        })
     }
 
     fn note_end(&mut self) {
@@ -110,9 +124,12 @@ impl Upload {
 
     /// Reads all of it, and keeps it for the upstream in one piece. Of what is more than `max` bytes long, or broken off, it
     /// keeps what it has read, which is at least the beginning.
-    pub(crate) async fn gather(&mut self, max: u64) -> Gathered {
+    pub(crate) async fn gather(&mut self, max: u64, mut hold: Hold) -> Gathered {
         let (mut whole, mut behind) = (BytesMut::new(), None);
         let cut_short = loop {
+            if !hold.grow_to(whole.len() as u64) {
+                break Some(Gathered::NoRoom);
+            }
             if !whole.is_empty() && whole.len() as u64 + self.size_hint().lower() > max {
                 break Some(Gathered::TooLong);
             }
@@ -126,6 +143,7 @@ impl Upload {
                 None => break None,
             }
         };
+        self.hold = Some(hold);
         let whole = whole.freeze();
         self.held_bytes = whole.len() as u64;
         self.held.extend((!whole.is_empty()).then(|| Ok(Frame::data(whole.clone()))));

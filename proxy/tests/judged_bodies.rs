@@ -1,0 +1,127 @@
+//! Bodies that are held until they have been judged: how much is held, for how long, where, and by which rules.
+
+use crate::{
+    message::{Message, call, json_answer, post, result},
+    raw::{Upstream, Wire},
+    reloading::reload,
+    serving::Serving,
+    support::{Mcpmeter, PATIENCE},
+};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+const RULE: &str = "[[rule]]\neffect = \"deny\"\ntool = [\"rm\"]\nroute = [\"a\"]\n";
+
+fn start(upstream: &Upstream, config: &str, of_route: &str) -> Mcpmeter {
+    Mcpmeter::start(&format!("{config}{RULE}{}{of_route}\n{}", upstream.route("a"), upstream.route("b")))
+}
+
+/// A client that has sent a call, with so many blanks behind it, but for the last byte.
+async fn stalled(proxy: &Mcpmeter, target: &str, padding: usize) -> Wire {
+    let body = call(1, "ls") + &" ".repeat(padding);
+    let request = post("localhost", target, &body);
+    let mut client = Wire::connect(proxy.proxy).await;
+    client.send(&request[..request.len() - 1]).await;
+    client
+}
+
+/// Waits until the proxy's metrics say so.
+async fn shows(proxy: &Mcpmeter, line: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while !proxy.admin("/metrics").await.1.contains(line) {
+        assert!(Instant::now() < deadline, "{line:?} is never shown");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits until the proxy has begun with a request.
+async fn seen(proxy: &Mcpmeter) {
+    shows(proxy, "mcpmeter_in_flight 1\n").await;
+}
+
+async fn ask(proxy: &Mcpmeter, target: &str, padding: usize) -> Message {
+    let mut client = Wire::connect(proxy.proxy).await;
+    let _ = client.try_send(post("localhost", target, &(call(2, "ls") + &" ".repeat(padding)))).await;
+    client.read_response().await
+}
+
+/// Status, error and tool of each row.
+fn endings(rows: &[Value]) -> Vec<[&str; 3]> {
+    let columns = ["status", "error_code", "tool_name"];
+    rows.iter().map(|row| columns.map(|column| row[column].as_str().unwrap_or("-"))).collect()
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_waited_for_a_while() {
+    let upstream = Upstream::bind();
+    let proxy = start(&upstream, "[policy]\nbody_timeout_ms = 300\n", "");
+    let mut client = stalled(&proxy, "/a/mcp", 0).await;
+    let answer = client.read_response().await;
+    assert_eq!((answer.status(), answer.text().contains("(body_timeout)")), (408, true), "{}", answer.text());
+    assert!(upstream.is_untouched());
+    let rows = proxy.stop().await;
+    assert_eq!(endings(&rows), [["timeout", "body_timeout", "ls"]]);
+}
+
+#[tokio::test]
+async fn no_more_is_held_than_there_is_room_for() {
+    let server = Serving::results();
+    let policy = "[policy]\nmax_body_bytes = 1048576\nmax_held_bytes = 1048576\n";
+    let proxy = Mcpmeter::start(&format!("{policy}{RULE}{}", server.route("a")));
+    let mut large = stalled(&proxy, "/a/mcp", 900_000).await;
+    let held = 900_000 + call(1, "ls").len() - 1 - (64 << 10);
+    shows(&proxy, &format!("mcpmeter_held_body_bytes {held}\n")).await;
+    let refused = ask(&proxy, "/a/mcp", 400_000).await;
+    assert_eq!(refused.status(), 503, "{}", refused.text());
+    assert!(refused.text().contains("(max_held_bytes)") && refused.header("retry-after").is_some());
+    assert_eq!(ask(&proxy, "/a/mcp", 0).await.status(), 200, "small ones need no room");
+    large.send(" ").await;
+    assert_eq!(large.read_response().await.status(), 200);
+    assert_eq!(ask(&proxy, "/a/mcp", 900_000).await.status(), 200, "who has gone on leaves room");
+    let rows = proxy.stop().await;
+    let refused = rows.iter().find(|row| row["error_code"] == "max_held_bytes").expect("a row");
+    assert_eq!((&refused["status"], &refused["tool_name"]), (&json!("limited"), &json!("ls")));
+}
+
+#[tokio::test]
+async fn a_call_has_its_place_while_its_body_is_read() {
+    let upstream = Upstream::bind();
+    let proxy = start(&upstream, "", "max_exchanges = 1\n");
+    let mut first = stalled(&proxy, "/a/mcp", 0).await;
+    seen(&proxy).await;
+    let second = ask(&proxy, "/a/mcp", 0).await;
+    assert!(second.text().contains("(max_exchanges)"), "{}", second.text());
+    first.send("}").await;
+    let mut server = upstream.accept().await;
+    server.read_request().await;
+    server.send(json_answer(&result(1))).await;
+    assert_eq!(first.read_response().await.status(), 200);
+}
+
+#[tokio::test]
+async fn rules_that_come_while_a_body_is_read_hold_for_it() {
+    let upstream = Upstream::bind();
+    let proxy = start(&upstream, "", "");
+    let mut client = stalled(&proxy, "/a/mcp", 0).await;
+    seen(&proxy).await;
+    reload(&proxy, |text| text.replace("tool = [\"rm\"]", "tool = [\"ls\"]")).await;
+    client.send("}").await;
+    let answer = client.read_response().await;
+    assert!(answer.text().contains("not allowed"), "{}", answer.text());
+    assert!(upstream.is_untouched());
+    let rows = proxy.stop().await;
+    assert_eq!(endings(&rows), [["denied", "denied_by_rule", "ls"]]);
+}
+
+#[tokio::test]
+async fn nothing_is_held_on_a_route_that_no_rule_and_no_limit_is_about() {
+    let upstream = Upstream::bind();
+    let limit = "[[limit]]\nper = \"user\"\nrate = \"9/s\"\nroute = [\"a\"]\n";
+    let proxy = start(&upstream, limit, "");
+    let mut client = stalled(&proxy, "/b/mcp", 300_000).await;
+    let mut server = upstream.accept().await;
+    server.read_until(call(1, "ls")).await;
+    client.send(" ").await;
+    server.send(json_answer(&result(1))).await;
+    assert_eq!(client.read_response().await.status(), 200);
+}
