@@ -16,6 +16,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use crate::{Config, MINIMAL, Problem, Problems};
+use numbered::Numbered;
 use reader::Reader;
 use section::Section;
 
@@ -29,6 +30,7 @@ mod listen;
 mod log;
 mod mask;
 mod network;
+mod numbered;
 mod privacy;
 mod process;
 mod proxy;
@@ -88,11 +90,12 @@ enum Routes {
 }
 
 fn load_as(source: &Source<'_>, routes: Routes) -> Result<Config, Problems> {
+    let source = &Numbered::new(source);
     let (tree, errors) = DeTable::parse_recoverable(source.text);
     let tree = tree.get_ref();
     let mut reader = Reader::new(source);
     let config = read_config(&mut reader, tree, routes);
-    let problems = syntax::merge(source.text, &errors, reader.problems);
+    let problems = syntax::merge(source, &errors, reader.problems);
     if problems.is_empty() {
         return Ok(config);
     }
@@ -160,7 +163,8 @@ mod tests {
         let text = format!("{MINIMAL}\n[[rule]]\n[[limit]]\n[[quota]]\n");
         let source = Source { text: &text, ..Source::default() };
         let (tree, _) = DeTable::parse_recoverable(source.text);
-        let mut reader = Reader::new(&source);
+        let numbered = Numbered::new(&source);
+        let mut reader = Reader::new(&numbered);
         read_config(&mut reader, tree.get_ref(), Routes::Required);
         let stands = |key: &str| {
             let name = key.rsplit('.').next().unwrap_or(key);

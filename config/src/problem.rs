@@ -163,18 +163,6 @@ impl Problem {
     }
 }
 
-impl Place {
-    /// The place of these bytes of the file, widened to whole characters.
-    pub(crate) fn in_file(text: &str, span: Range<usize>) -> Self {
-        let span = text.floor_char_boundary(span.start)..text.ceil_char_boundary(span.end);
-        let before = &text[..span.start];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let line = before.matches('\n').count() + 1;
-        let column = before[line_start..].chars().count() + 1;
-        Self::File(Position { line, column, span })
-    }
-}
-
 impl fmt::Display for Problems {
     /// As [`Problems::render`] without colour.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeArray, DeInteger, DeTable, DeValue};
 
-use super::{Source, suggestion};
+use super::{Source, numbered::Numbered, suggestion};
 use crate::{Place, Problem};
 
 /// A value, and where it came from.
 pub(super) struct Found<'a> {
     pub(super) raw: Raw<'a>,
     pub(super) place: Place,
-    pub(super) source: &'a Source<'a>,
+    pub(super) source: &'a Numbered<'a>,
 }
 
 pub(super) enum Raw<'a> {
@@ -27,8 +27,8 @@ pub(super) enum Raw<'a> {
 }
 
 impl<'a> Found<'a> {
-    pub(super) fn in_file(value: &'a Spanned<DeValue<'a>>, source: &'a Source<'a>) -> Self {
-        let place = Place::in_file(source.text, value.span());
+    pub(super) fn in_file(value: &'a Spanned<DeValue<'a>>, source: &'a Numbered<'a>) -> Self {
+        let place = source.place(value.span());
         Self { raw: Raw::Toml(value.get_ref()), place, source }
     }
 

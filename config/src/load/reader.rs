@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Source, suggestion};
+use super::{Source, numbered::Numbered, suggestion};
 use crate::{Place, Problem};
 
 pub(super) struct Reader<'a> {
-    pub(super) source: &'a Source<'a>,
+    pub(super) source: &'a Numbered<'a>,
     pub(super) problems: Vec<Problem>,
     /// Every key that was asked for, as `proxy.listen`: what exists, and so what may be suggested.
     pub(super) keys: Vec<String>,
@@ -24,7 +24,7 @@ struct Override<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(source: &'a Source<'a>) -> Self {
+    pub(super) fn new(source: &'a Numbered<'a>) -> Self {
         let overrides = source.flags.iter().map(|flag| Override {
             key: flag.key.to_owned(),
             value: flag.value,

@@ -79,7 +79,7 @@ impl<'r, 'a> Section<'r, 'a> {
     /// Where a key of the table stands.
     pub(super) fn place_in_file(&self, key: &str) -> Place {
         let found = self.table.and_then(|table| table.get_key_value(key));
-        found.map_or(Place::Nowhere, |(key, _)| Place::in_file(self.reader.source.text, key.span()))
+        found.map_or(Place::Nowhere, |(key, _)| self.reader.source.place(key.span()))
     }
 
     /// The folder at which relative paths of the file start.
@@ -203,7 +203,7 @@ impl<'r, 'a> Section<'r, 'a> {
     pub(super) fn finish(self) {
         let Some(table) = self.table else { return };
         for key in table.keys().filter(|key| !self.known.contains(&key.get_ref().as_ref())) {
-            let place = Place::in_file(self.reader.source.text, key.span());
+            let place = self.reader.source.place(key.span());
             let problem = self.describe_unknown(key.get_ref()).at(place);
             self.reader.report(problem);
         }

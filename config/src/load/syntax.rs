@@ -2,17 +2,18 @@
 
 use toml::de::Error;
 
+use super::numbered::Numbered;
 use crate::{Place, Problem};
 
 /// The syntax errors, and those other problems that are no consequence of one.
 ///
 /// The parser guesses what a broken line means and goes on. After a wrong guess a key may seem unknown or
 /// missing, so only problems with values count, and only on lines that are sound.
-pub(super) fn merge(text: &str, errors: &[Error], problems: Vec<Problem>) -> Vec<Problem> {
+pub(super) fn merge(source: &Numbered<'_>, errors: &[Error], problems: Vec<Problem>) -> Vec<Problem> {
     if errors.is_empty() {
         return problems;
     }
-    let mut all: Vec<Problem> = errors.iter().map(|error| describe(text, error)).collect();
+    let mut all: Vec<Problem> = errors.iter().map(|error| describe(source, error)).collect();
     let broken: Vec<usize> = all.iter().filter_map(line_of).collect();
     let credible = |problem: &Problem| {
         problem.code.starts_with("value-") && line_of(problem).is_none_or(|line| !broken.contains(&line))
@@ -28,10 +29,11 @@ fn line_of(problem: &Problem) -> Option<usize> {
     }
 }
 
-fn describe(text: &str, error: &Error) -> Problem {
-    let span = error.span().unwrap_or(text.len()..text.len());
+fn describe(source: &Numbered<'_>, error: &Error) -> Problem {
+    let end = source.text.len();
+    let span = error.span().unwrap_or(end..end);
     let message = error.message();
-    let problem = Problem::new("toml-syntax", format!("not TOML: {message}")).at(Place::in_file(text, span));
+    let problem = Problem::new("toml-syntax", format!("not TOML: {message}")).at(source.place(span));
     if message.starts_with("duplicate key") {
         return problem.label("set above already");
     }
