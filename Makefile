@@ -38,11 +38,12 @@ chaos: ## Break PostgreSQL, network, disk, clock and program under traffic for t
 fuzz: ## Feed the observer noise, ten seconds per target; SECONDS=600 for longer
 	@SECONDS=$(or $(SECONDS),10) scripts/fuzz
 
-bench: ## Measure mcpmeter beside nginx, haproxy, Envoy and no proxy, and by itself: half an hour; ARGS=--quick takes 10 minutes
+bench: ## Measure mcpmeter beside nginx, haproxy, Envoy and no proxy, and by itself: 35 minutes; ARGS=--quick takes 18
 	@scripts/setup-bench all
 	cargo build --release --locked -p mcpmeter -p mcpmeter-benches
 	@"$(target)/release/mcpmeter-bench" $(ARGS)
 	@"$(target)/release/mcpmeter-bench" memory
+	@"$(target)/release/mcpmeter-bench" growth
 	@"$(target)/release/mcpmeter-bench" journal
 	@"$(target)/release/mcpmeter-bench" instructions
 

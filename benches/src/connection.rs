@@ -94,6 +94,8 @@ pub(crate) enum CallError {
 pub(crate) struct Connection {
     stream: TcpStream,
     head: Vec<u8>,
+    /// Where the session's digits begin in `head`.
+    session_at: usize,
     request: Vec<u8>,
     buffer: Box<[u8]>,
 }
@@ -104,19 +106,27 @@ impl Connection {
         let stream = TcpStream::connect(target.address).await?;
         stream.set_nodelay(true)?;
         let Target { address, path, credentials } = target;
-        let session = String::from_utf8_lossy(&session.digits()).into_owned();
-        let head = format!(
+        let mut head = format!(
             "POST {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: mcpmeter-bench\r\n\
              Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
-             MCP-Protocol-Version: {PROTOCOL_VERSION}\r\nMcp-Session-Id: 6d63706d-6574-6572-0000-00{session}\r\n\
-             {credentials}Content-Length: "
+             MCP-Protocol-Version: {PROTOCOL_VERSION}\r\nMcp-Session-Id: 6d63706d-6574-6572-0000-00"
         );
-        Ok(Self {
+        let session_at = head.len();
+        head += &format!("{}\r\n{credentials}Content-Length: ", "0".repeat(CallId::DIGITS));
+        let mut connection = Self {
             stream,
             head: head.into_bytes(),
+            session_at,
             request: Vec::new(),
             buffer: vec![0; BUFFER_BYTES].into(),
-        })
+        };
+        connection.enter_session(session);
+        Ok(connection)
+    }
+
+    /// Lets the next calls speak in another session.
+    pub(crate) fn enter_session(&mut self, session: CallId) {
+        self.head[self.session_at..][..CallId::DIGITS].copy_from_slice(&session.digits());
     }
 
     /// Makes one call and waits for the whole of its answer.
@@ -272,6 +282,19 @@ mod tests {
         let length = format!("{:x}", Exchange::Small.answer_body().len());
         let chunks = format!("{length}\r\n{{body}}\r\n0\r\n\r\n");
         call_answered_with(&format!("{HEAD}transfer-encoding: chunked\r\n\r\n{chunks}")).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn another_session_changes_its_own_header_and_nothing_else() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let credentials = "X-User: u_1\r\n".to_owned();
+        let target = Target { address: listener.local_addr().unwrap(), path: "/mcp", credentials };
+        let mut connection = Connection::open(&target, CallId::nth(1)).await.unwrap();
+        let before = String::from_utf8(connection.head.clone()).unwrap();
+        connection.enter_session(CallId::nth(2));
+        let after = String::from_utf8(connection.head).unwrap();
+        assert!(before.contains("-001000000001\r\nX-User: u_1\r\nContent-Length: "), "{before}");
+        assert_eq!(before.replace("-001000000001\r\n", "-001000000002\r\n"), after);
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ mod nginx;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use self::books::Books;
 use crate::connection::Target;
@@ -22,6 +23,10 @@ pub(crate) const BASELINE: &str = "nginx";
 
 /// The contender whose latency is the floor.
 pub(crate) const FLOOR: &str = "direct";
+
+/// A store that is behind by more than this will not catch up.
+const STORE_PATIENCE: Duration = Duration::from_secs(120);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The path prefix under which every proxy serves the upstream.
 const ROUTE: &str = "bench";
@@ -109,6 +114,8 @@ pub(crate) struct Variant {
     pub(crate) store: Store,
     pub(crate) runtime: Option<Runtime>,
     pub(crate) identity: Option<Identity>,
+    /// Routes in the configuration before the one that is called. Has no part in the name.
+    pub(crate) further_routes: usize,
 }
 
 /// One who is measured.
@@ -143,6 +150,12 @@ pub(crate) enum ContenderError {
     /// Its directory, port or configuration could not be made.
     #[error("cannot prepare a contender")]
     Prepare(#[from] io::Error),
+    /// What it holds does not become less.
+    #[error("{waiting} records were still not in the store after {} s", STORE_PATIENCE.as_secs())]
+    Unstored {
+        /// Their number.
+        waiting: u64,
+    },
     /// Its rows could not be counted.
     #[error("cannot count the rows of mcpmeter's store")]
     Rows(#[from] rusqlite::Error),
@@ -179,7 +192,7 @@ impl Contender {
             Self::Nginx => BASELINE.into(),
             Self::Haproxy => "haproxy".into(),
             Self::Envoy => "envoy".into(),
-            Self::Mcpmeter(Variant { store, runtime, identity }) => {
+            Self::Mcpmeter(Variant { store, runtime, identity, .. }) => {
                 let store = (store == Store::Sqlite).then_some("sqlite");
                 let words = [store, runtime.map(Runtime::word), identity.map(Identity::word)];
                 words.into_iter().flatten().fold("mcpmeter".to_owned(), |name, word| format!("{name}-{word}"))
@@ -196,6 +209,11 @@ impl Contender {
             Self::Envoy => envoy::read_version().map(Some),
             Self::Mcpmeter(_) => mcpmeter::read_version().map(Some),
         }
+    }
+
+    /// Whether it has its rows in a PostgreSQL cluster of the bench's.
+    pub(crate) fn needs_cluster(&self) -> bool {
+        matches!(self, Self::Mcpmeter(Variant { store: Store::Postgres, .. }))
     }
 
     /// Starts it before `upstream`, with its files in `directory`, and waits until it can be called.
@@ -216,12 +234,46 @@ impl Running {
         self.process.as_ref().map(Process::id)
     }
 
-    /// Stops it; then the rows in its books, if it keeps any.
+    /// The root of the process tree that has the rows, where that is another one.
+    pub(crate) fn store_process_id(&self) -> Option<u32> {
+        self.books.as_ref()?.server()
+    }
+
+    /// The records that have still to be brought to the store, where that is another process. To ask costs the proxy some CPU.
+    pub(crate) fn count_waiting(&self) -> io::Result<u64> {
+        self.books.as_ref().map_or(Ok(0), Books::waiting)
+    }
+
+    /// Stops the server that has the rows. What is called from now on cannot be stored.
+    pub(crate) fn halt_store(&self) {
+        if let Some(books) = &self.books {
+            books.halt();
+        }
+    }
+
+    /// Stops it when its rows are where they belong; then their number, if it keeps any.
     pub(crate) fn finish(self) -> Result<Option<u64>, ContenderError> {
+        let start = Instant::now();
+        while self.process.is_some() && self.count_waiting()? > 0 {
+            if start.elapsed() > STORE_PATIENCE {
+                return Err(ContenderError::Unstored { waiting: self.count_waiting()? });
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
         if let Some(process) = self.process {
             process.stop()?;
         }
-        Ok(self.books.as_ref().map(Books::count).transpose()?)
+        self.books.map(Books::close).transpose()
+    }
+
+    /// Stops it with whatever it holds, and starts the server that has the rows again; then their number.
+    pub(crate) fn finish_halted(self) -> Result<Option<u64>, ContenderError> {
+        let stopped = self.process.map(Process::stop).transpose();
+        if let Some(books) = &self.books {
+            books.resume();
+        }
+        stopped?;
+        self.books.map(Books::close).transpose()
     }
 }
 

@@ -26,6 +26,14 @@ pub(crate) enum Exchange {
     List,
     /// `tools/call`, 1 MiB of JSON, most of it one string.
     Big,
+    /// `tools/call`, 3 KB of JSON, most of it one string; the next ones likewise.
+    Kb3,
+    /// 30 KB.
+    Kb30,
+    /// 300 KB.
+    Kb300,
+    /// 3 MB.
+    Mb3,
     /// `tools/call`, two progress events and the result, each sent on its own.
     Events,
 }
@@ -51,7 +59,8 @@ impl Answer {
 
 impl Exchange {
     /// Every exchange there is.
-    pub(crate) const ALL: [Self; 4] = [Self::Small, Self::List, Self::Big, Self::Events];
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Small, Self::List, Self::Big, Self::Kb3, Self::Kb30, Self::Kb300, Self::Mb3, Self::Events];
 
     /// The body of the request.
     pub(crate) fn request(self) -> Template {
@@ -77,7 +86,11 @@ impl Exchange {
         match self {
             Self::Small => Template::parse(&result_with_text(&order_text(1, 200))),
             Self::List => Template::parse(&tool_list(LIST_BYTES)),
-            Self::Big => Template::parse(&result_with_text(&order_text(usize::MAX, BIG_BYTES - 100))),
+            Self::Big => Template::parse(&result_of(BIG_BYTES)),
+            Self::Kb3 => Template::parse(&result_of(3_000)),
+            Self::Kb30 => Template::parse(&result_of(30_000)),
+            Self::Kb300 => Template::parse(&result_of(300_000)),
+            Self::Mb3 => Template::parse(&result_of(3_000_000)),
             Self::Events => Template::parse(&events().concat()),
         }
     }
@@ -88,6 +101,10 @@ impl Exchange {
             Self::Small => Some("get_order"),
             Self::List => None,
             Self::Big => Some("export_orders"),
+            Self::Kb3 => Some("export_3_kb"),
+            Self::Kb30 => Some("export_30_kb"),
+            Self::Kb300 => Some("export_300_kb"),
+            Self::Mb3 => Some("export_3_mb"),
             Self::Events => Some("import_orders"),
         }
     }
@@ -103,6 +120,11 @@ pub(crate) fn recognize_request(body: &[u8]) -> Option<(Exchange, [u8; CallId::D
     };
     let exchange = Exchange::ALL.into_iter().find(names)?;
     digits.iter().all(u8::is_ascii_digit).then_some((exchange, *digits))
+}
+
+/// A result of about so many bytes.
+fn result_of(bytes: usize) -> String {
+    result_with_text(&order_text(usize::MAX, bytes - 100))
 }
 
 fn result_with_text(text: &str) -> String {
@@ -172,6 +194,11 @@ mod tests {
         let bytes = |exchange: Exchange| exchange.answer_body().len();
         assert!((250..=350).contains(&bytes(Exchange::Small)), "{}", bytes(Exchange::Small));
         assert!((12_000..=13_000).contains(&bytes(Exchange::List)), "{}", bytes(Exchange::List));
+        for (exchange, promised) in
+            [(Exchange::Kb3, 3_000), (Exchange::Kb30, 30_000), (Exchange::Mb3, 3_000_000)]
+        {
+            assert!(bytes(exchange).abs_diff(promised) < promised / 10, "{}", bytes(exchange));
+        }
         assert!(bytes(Exchange::Big).abs_diff(BIG_BYTES) < 1_000, "{}", bytes(Exchange::Big));
     }
 }

@@ -94,7 +94,11 @@ pub(crate) async fn apply_load(
     let load = async {
         match workload.pace {
             Pace::Closed { connections } => {
-                run_closed(target, &prepared, ids, connections, start + duration).await
+                run_closed(target, &prepared, ids, connections, None, start + duration).await
+            }
+            Pace::Sessions { connections, sessions } => {
+                let turns = Rc::new(Turns { sessions, next: Cell::default() });
+                run_closed(target, &prepared, ids, connections, Some(turns), start + duration).await
             }
             Pace::Open { per_second } => run_open(target, &prepared, ids, per_second, duration).await,
         }
@@ -109,11 +113,13 @@ async fn run_closed(
     prepared: &Rc<Prepared>,
     ids: &Rc<Ids>,
     connections: usize,
+    turns: Option<Rc<Turns>>,
     deadline: Instant,
 ) -> Load {
     let mut workers = JoinSet::new();
     for _ in 0..connections {
-        workers.spawn_local(repeat_calls(target.clone(), Rc::clone(prepared), Rc::clone(ids), deadline));
+        let (target, prepared, ids) = (target.clone(), Rc::clone(prepared), Rc::clone(ids));
+        workers.spawn_local(repeat_calls(target, prepared, ids, turns.clone(), deadline));
     }
     let mut load = Load::default();
     while let Some(worker) = workers.join_next().await {
@@ -122,7 +128,13 @@ async fn run_closed(
     load
 }
 
-async fn repeat_calls(target: Target, prepared: Rc<Prepared>, ids: Rc<Ids>, deadline: Instant) -> Load {
+async fn repeat_calls(
+    target: Target,
+    prepared: Rc<Prepared>,
+    ids: Rc<Ids>,
+    turns: Option<Rc<Turns>>,
+    deadline: Instant,
+) -> Load {
     let mut load = Load::default();
     let mut connection = match Connection::open(&target, ids.next()).await {
         Ok(connection) => connection,
@@ -132,10 +144,27 @@ async fn repeat_calls(target: Target, prepared: Rc<Prepared>, ids: Rc<Ids>, dead
         }
     };
     loop {
+        if let Some(turns) = &turns {
+            connection.enter_session(turns.take());
+        }
         let since = Instant::now();
         if since >= deadline || !load.note(since, connection.call(&prepared, ids.next()).await) {
             return load;
         }
+    }
+}
+
+/// The sessions that calls take turns in, over all connections.
+struct Turns {
+    sessions: u64,
+    next: Cell<u64>,
+}
+
+impl Turns {
+    fn take(&self) -> CallId {
+        let session = self.next.get();
+        self.next.set((session + 1) % self.sessions);
+        CallId::nth(session)
     }
 }
 
@@ -209,5 +238,17 @@ impl Pool {
         let answered = connection.call(prepared, self.ids.next()).await?;
         self.idle.borrow_mut().push(connection);
         Ok(answered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_session_has_its_turn_before_one_has_its_second() {
+        let turns = Turns { sessions: 3, next: Cell::default() };
+        let taken: Vec<_> = (0..4).map(|_| turns.take()).collect();
+        assert_eq!(taken, [0, 1, 2, 0].map(CallId::nth));
     }
 }

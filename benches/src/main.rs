@@ -1,4 +1,4 @@
-//! `mcpmeter-bench`: what mcpmeter costs per call, beside nginx and beside no proxy, in one interleaved run. Figures come
+//! `mcpmeter-bench`: what mcpmeter costs per call, beside other proxies and beside no proxy, in one interleaved run. Figures come
 //! from release builds only; README.md says what is measured and how.
 
 mod connection;
@@ -7,19 +7,24 @@ mod cpu;
 mod dechunk;
 mod exchange;
 mod faults;
+mod files;
+mod growth;
 mod instructions;
 mod journal;
 mod load;
 mod machine;
 mod memory;
+mod metrics;
 mod outcome;
 #[path = "../../journal/tests/support/postgres.rs"]
-#[expect(dead_code, reason = "the tests of the journal use more of it")]
 mod postgres;
 mod process;
 mod report;
 mod run;
+mod section;
+mod settle;
 mod stats;
+mod table;
 mod template;
 mod ticker;
 mod upstream;
@@ -52,7 +57,7 @@ struct Arguments {
     /// The length of each window.
     #[arg(long, default_value_t = 4.0, value_parser = parse_seconds)]
     seconds: f64,
-    /// All workloads in under two minutes: 2 rounds, windows of 1 second.
+    /// All workloads in three minutes: 2 rounds, windows of 1 second.
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
     /// Only these workloads, separated by commas; --list names them.
@@ -109,17 +114,10 @@ enum Subcommands {
         #[arg(long)]
         write: bool,
     },
-    /// Measure what proxies hold at rest, with 3,000 idle streams, and after a storm.
-    Memory {
-        /// Who is measured.
-        #[arg(
-            long,
-            value_delimiter = ',',
-            value_name = "NAMES",
-            default_value = "nginx,haproxy,envoy,mcpmeter"
-        )]
-        contenders: Vec<Kind>,
-    },
+    /// Measure what proxies hold at rest, with 3,000 idle streams, and after a storm of 256 connections.
+    Memory(memory::Extent),
+    /// Measure how the CPU of a call grows with connections, sessions, routes, bodies and a backlog.
+    Growth(growth::Extent),
     /// Run the upstream alone: prints its port, then serves /mcp.
     Upstream {
         /// The port on the loopback; 0 for any free one.
@@ -166,9 +164,14 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     match arguments.command {
         Some(Subcommands::Upstream { port }) => match run_locally(upstream::run_upstream(port))?? {},
-        Some(Subcommands::Memory { contenders }) => {
+        Some(Subcommands::Memory(extent)) => {
             refuse_debug()?;
-            print!("{}", run_locally(memory::measure(&contenders))??);
+            run_locally(memory::measure(&extent))??;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Subcommands::Growth(extent)) => {
+            refuse_debug()?;
+            run_locally(growth::measure(&extent))??;
             return Ok(ExitCode::SUCCESS);
         }
         Some(Subcommands::Instructions { write }) => {
@@ -226,7 +229,7 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let text = report::render_report(&plan, &machine, &versions, command.trim_end(), &outcome);
         print!("{text}");
         if let Some(path) = &arguments.write {
-            report::write_section(path, &text)?;
+            section::write_section(path, "figures", &text)?;
         }
     }
     for (name, books) in &outcome.books {
@@ -237,19 +240,18 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if outcome.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// mcpmeter as it is by default, or in each way that was asked for.
+/// mcpmeter as it is by default, or in each way that was asked for, with each store.
 fn variants(arguments: &Arguments) -> Vec<Variant> {
-    let store = arguments.mcpmeter_store[0];
-    let plain = Variant { store, ..Variant::default() };
-    let runtimes = arguments.mcpmeter_runtime.iter();
-    let mut variants: Vec<_> = runtimes.map(|runtime| Variant { runtime: Some(*runtime), ..plain }).collect();
-    let identities = arguments.mcpmeter_identity.iter();
-    variants.extend(identities.map(|identity| Variant { identity: Some(*identity), ..plain }));
-    if variants.is_empty() {
-        variants.push(plain);
-    }
-    variants.extend(arguments.mcpmeter_store[1..].iter().map(|store| Variant { store: *store, ..plain }));
-    variants
+    let of_store = |store: &Store| {
+        let plain = Variant { store: *store, ..Variant::default() };
+        let runtimes = arguments.mcpmeter_runtime.iter();
+        let mut variants: Vec<_> =
+            runtimes.map(|runtime| Variant { runtime: Some(*runtime), ..plain }).collect();
+        let identities = arguments.mcpmeter_identity.iter();
+        variants.extend(identities.map(|identity| Variant { identity: Some(*identity), ..plain }));
+        if variants.is_empty() { vec![plain] } else { variants }
+    };
+    arguments.mcpmeter_store.iter().flat_map(of_store).collect()
 }
 
 fn plan(arguments: &Arguments) -> Plan {

@@ -24,6 +24,8 @@ pub(crate) struct Window {
     pub(crate) elapsed: Duration,
     /// CPU of the proxy's processes until they were quiet again; none without a proxy.
     pub(crate) cpu: Option<CpuSpent>,
+    /// CPU of the PostgreSQL server that has the rows, until all were there; none without one.
+    pub(crate) store_cpu: Option<CpuSpent>,
     /// Half of the calls took at most this long.
     pub(crate) p50: Duration,
     /// 99 of 100 calls took at most this long.
@@ -64,6 +66,7 @@ pub(crate) fn summarize(
     contender: String,
     mut load: Load,
     cpu: Option<CpuSpent>,
+    store_cpu: Option<CpuSpent>,
     generator: f64,
     others: f64,
 ) -> Option<Window> {
@@ -77,6 +80,7 @@ pub(crate) fn summarize(
         calls: load.calls(),
         elapsed: load.elapsed,
         cpu,
+        store_cpu,
         p50: share(&load.latencies_ns, 0.5)?,
         p99: share(&load.latencies_ns, 0.99)?,
         first_p50: share(&load.first_ns, 0.5)?,

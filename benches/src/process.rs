@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
-/// A proxy that is not ready after this time will not be.
-const START_PATIENCE: Duration = Duration::from_secs(10);
+/// A proxy that is not ready after this time will not be. With thousands of routes on a busy machine it may take a while.
+const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A proxy may write what it still holds before it ends.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);

@@ -2,9 +2,6 @@
 //! median over the rounds with minimum and maximum. Markdown, readable on a terminal as it is.
 
 use std::fmt::Write;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::contender::{BASELINE, FLOOR};
@@ -13,9 +10,7 @@ use crate::machine::Machine;
 use crate::outcome::{Outcome, Window};
 use crate::run::Plan;
 use crate::stats::Spread;
-
-const BEGIN: &str = "<!-- figures: begin -->";
-const END: &str = "<!-- figures: end -->";
+use crate::table::{align, render_spread};
 
 /// One column: how it is read from a window, given the floor's window of the same round.
 struct Figure {
@@ -29,6 +24,12 @@ struct Figure {
 const FIGURES: &[Figure] = &[
     Figure { heading: "CPU µs/call", value: |window, _| cpu_us(window), decimals: 1, compared: true },
     Figure { heading: "of it user", value: |window, _| user_us(window), decimals: 1, compared: false },
+    Figure {
+        heading: "PostgreSQL's CPU µs/call",
+        value: |window, _| store_us(window),
+        decimals: 1,
+        compared: false,
+    },
     Figure {
         heading: "p50 µs",
         value: |window, _| Some(microseconds(window.p50)),
@@ -69,6 +70,10 @@ fn user_us(window: &Window) -> Option<f64> {
     Some(microseconds(window.cpu?.user) / window.calls as f64)
 }
 
+fn store_us(window: &Window) -> Option<f64> {
+    Some(microseconds(window.store_cpu?.total) / window.calls as f64)
+}
+
 fn added_us(window: &Window, floor: Option<&Window>) -> Option<f64> {
     let floor = floor.filter(|_| window.contender != FLOOR)?;
     Some(microseconds(window.p50) - microseconds(floor.p50))
@@ -81,25 +86,6 @@ fn first_us(window: &Window) -> Option<f64> {
 
 fn rate(window: &Window) -> f64 {
     window.calls as f64 / window.elapsed.as_secs_f64()
-}
-
-/// The figures section cannot be rewritten.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum WriteError {
-    /// The file cannot be read or written.
-    #[error("cannot rewrite {path}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The markers are missing.
-    #[error("{path} has no section between {BEGIN:?} and {END:?}")]
-    NoSection {
-        /// The file.
-        path: PathBuf,
-    },
 }
 
 /// The whole report.
@@ -182,43 +168,6 @@ fn collect_values(
     (0..rounds).filter_map(of_round).collect()
 }
 
-fn render_spread(spread: Spread, decimals: usize) -> String {
-    let Spread { min, median, max } = spread;
-    format!("{median:.decimals$} ({min:.decimals$}–{max:.decimals$})")
-}
-
-fn align(rows: &[Vec<String>]) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<_> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for (number, row) in rows.iter().enumerate() {
-        for (cell, &width) in row.iter().zip(&widths) {
-            let _ = write!(text, "| {cell:width$} ");
-        }
-        text.push_str("|\n");
-        if number == 0 {
-            widths.iter().for_each(|&width| text.extend(["|", &"-".repeat(width + 2)]));
-            text.push_str("|\n");
-        }
-    }
-    text
-}
-
-/// Puts `report` between the markers in the file at `path`.
-pub(crate) fn write_section(path: &Path, report: &str) -> Result<(), WriteError> {
-    let fail = |source| WriteError::Io { path: path.into(), source };
-    let text = fs::read_to_string(path).map_err(fail)?;
-    let text = replace_section(&text, report).ok_or_else(|| WriteError::NoSection { path: path.into() })?;
-    fs::write(path, text).map_err(fail)
-}
-
-fn replace_section(text: &str, report: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n\n{report}\n{END}{after}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,6 +185,7 @@ mod tests {
             calls: 1_000,
             elapsed: Duration::from_secs(1),
             cpu,
+            store_cpu: None,
             p50: Duration::from_micros(p50_us),
             p99: Duration::from_micros(2 * p50_us),
             first_p50: Duration::from_micros(p50_us),
@@ -287,13 +237,5 @@ mod tests {
         plan.contenders.retain(|contender| *contender != Contender::Nginx);
         outcome.windows.retain(|window| window.contender != BASELINE);
         assert_eq!(render_table(&plan, &outcome, true), "");
-    }
-
-    #[test]
-    fn only_the_section_between_the_markers_is_rewritten() {
-        let text = format!("a\n{BEGIN}\nold\n{END}\nz\n");
-        let new = replace_section(&text, "new\n").unwrap();
-        assert_eq!(new, format!("a\n{BEGIN}\n\nnew\n\n{END}\nz\n"));
-        assert_eq!(replace_section("no markers", "new"), None);
     }
 }

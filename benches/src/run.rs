@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 
 use crate::connection::CallError;
 use crate::contender::{Contender, ContenderError, Running};
-use crate::cpu::{CpuSample, sample_tree, sample_when_quiet};
+use crate::cpu::sample_tree;
 use crate::load::{Ids, Load, Stuck, apply_load};
 use crate::machine::{busy_time, own_time};
 use crate::outcome::{Outcome, Window, summarize};
+use crate::postgres::Cluster;
 use crate::process::{Process, ProcessError, tethered};
+use crate::settle::{Settled, settle};
 use crate::workload::Workload;
 
 /// Load before each window, to fill pools and caches; its calls count as rows but not as figures.
@@ -78,6 +80,8 @@ pub(crate) enum RunError {
 pub(crate) async fn carry_out(plan: &Plan, mut progress: impl FnMut(&Window)) -> Result<Outcome, RunError> {
     let directory = tempfile::tempdir().map_err(RunError::Directory)?;
     let (_upstream, upstream) = start_upstream(directory.path())?;
+    // One for all rounds: every store is a database of its own in it.
+    let _cluster = plan.contenders.iter().any(|contender| contender.needs_cluster()).then(Cluster::shared);
     let (mut outcome, ids) = (Outcome::default(), Rc::default());
     for round in 0..plan.rounds {
         let directory = tempfile::tempdir().map_err(RunError::Directory)?;
@@ -135,24 +139,18 @@ impl Entrant {
         outcome: &mut Outcome,
     ) -> Result<Option<Window>, RunError> {
         self.load(workload, ids, duration.min(WARM_UP), outcome).await?;
-        let before = self.sample(outcome).await?;
+        let before = self.settle(outcome).await?;
         let tree = std::process::id();
         let ours = || sample_tree(tree).map_err(|source| RunError::Cpu { name: "the bench".into(), source });
         let (start, all, own, us) = (Instant::now(), busy_time(), own_time(), ours()?);
         let load = self.load(workload, ids, duration, outcome).await?;
         let generator = (own_time() - own).as_secs_f64() / load.elapsed.as_secs_f64();
-        let after = self.sample(outcome).await?;
-        let others = (busy_time() - all).saturating_sub(ours()?.since(&us).total);
-        let cpu = before.zip(after).map(|(before, after)| after.since(&before));
-        let name = self.name.clone();
-        Ok(summarize(
-            workload,
-            name,
-            load,
-            cpu,
-            generator,
-            others.as_secs_f64() / start.elapsed().as_secs_f64(),
-        ))
+        let after = self.settle(outcome).await?;
+        let cpu = before.proxy.zip(after.proxy).map(|(before, after)| after.at_rest.since(&before.asked));
+        let store_cpu = before.store.zip(after.store).map(|(before, after)| after.since(&before));
+        let known = ours()?.since(&us).total + store_cpu.map_or(Duration::ZERO, |spent| spent.total);
+        let others = (busy_time() - all).saturating_sub(known).as_secs_f64() / start.elapsed().as_secs_f64();
+        Ok(summarize(workload, self.name.clone(), load, cpu, store_cpu, generator, others))
     }
 
     async fn load(
@@ -177,15 +175,14 @@ impl Entrant {
         Ok(load)
     }
 
-    async fn sample(&self, outcome: &mut Outcome) -> Result<Option<CpuSample>, RunError> {
-        let Some(process) = self.running.process_id() else { return Ok(None) };
-        let sampled = sample_when_quiet(process, QUIET_PATIENCE).await;
-        let (sample, quiet) = sampled.map_err(|source| RunError::Cpu { name: self.name.clone(), source })?;
-        if !quiet {
+    async fn settle(&self, outcome: &mut Outcome) -> Result<Settled, RunError> {
+        let settled = settle(&self.running, QUIET_PATIENCE).await;
+        let settled = settled.map_err(|source| RunError::Cpu { name: self.name.clone(), source })?;
+        if !settled.quiet {
             let (name, patience) = (&self.name, QUIET_PATIENCE.as_secs());
             outcome.faults.push(format!("{name} was still working {patience} s after its last call"));
         }
-        Ok(Some(sample))
+        Ok(settled)
     }
 
     /// Stops the contender and compares its rows with the calls it was sent.

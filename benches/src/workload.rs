@@ -24,6 +24,13 @@ pub(crate) enum Pace {
         /// Connections open during the whole window.
         connections: usize,
     },
+    /// The same, but the calls take turns in sessions, of which there are more than connections.
+    Sessions {
+        /// Connections open during the whole window.
+        connections: usize,
+        /// Sessions that are in use.
+        sessions: u64,
+    },
     /// The clock decides; latency counts from the moment a call was due, however late it was sent.
     Open {
         /// Calls due per second, evenly spaced.

@@ -1,27 +1,33 @@
-//! The rows that must tell of every call: where they are, and how many there are when their owner has ended.
+//! The rows that must tell of every call: where they are, whether all have arrived, and how many there are.
 
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::Store;
-use crate::postgres::Cluster;
+use super::{ContenderError, Store};
+use crate::metrics::count_waiting;
+use crate::postgres::{Cluster, Stop};
 
 /// One store, not used before.
 pub(super) enum Books {
     /// A file.
     Sqlite(PathBuf),
-    /// A database in a cluster that ends with it.
-    Postgres { cluster: Cluster, url: String },
+    /// A database of its own in the cluster of the run, which the proxy with this admin port ships its rows to.
+    Postgres { cluster: Arc<Cluster>, url: String, admin: SocketAddr, server: PathBuf },
 }
 
 impl Books {
-    /// An empty one, with its file in `directory`.
-    pub(super) fn open(store: Store, directory: &Path) -> Self {
+    /// An empty one, with its file in `directory`, for the proxy with this admin port.
+    pub(super) fn open(store: Store, directory: &Path, admin: SocketAddr) -> Self {
         match store {
             Store::Sqlite => Self::Sqlite(directory.join("bench.db")),
             Store::Postgres => {
-                let cluster = Cluster::new();
+                let cluster = Cluster::shared();
                 let url = cluster.database();
-                Self::Postgres { cluster, url }
+                let data = cluster.query(&url, "show data_directory");
+                Self::Postgres { cluster, url, admin, server: Path::new(&data).join("postmaster.pid") }
             }
         }
     }
@@ -34,13 +40,49 @@ impl Books {
         }
     }
 
-    /// The rows in it.
-    pub(super) fn count(&self) -> rusqlite::Result<u64> {
+    /// The server that has the rows, where that is a process of its own. Its first line is its process id.
+    pub(super) fn server(&self) -> Option<u32> {
+        let Self::Postgres { server, .. } = self else { return None };
+        fs::read_to_string(server).ok()?.lines().next()?.trim().parse().ok()
+    }
+
+    /// The records that the running proxy has still to bring to another process.
+    pub(super) fn waiting(&self) -> io::Result<u64> {
         match self {
-            Self::Sqlite(file) => count_rows(file),
-            Self::Postgres { cluster, url } => {
-                let count = cluster.query(url, "select count(*) from mcpmeter.mcp_server_request_log");
-                Ok(count.trim().parse().expect("a count is a number"))
+            Self::Sqlite(_) => Ok(0),
+            Self::Postgres { admin, .. } => count_waiting(*admin),
+        }
+    }
+
+    /// Stops the server that has the rows.
+    pub(super) fn halt(&self) {
+        if let Self::Postgres { cluster, .. } = self {
+            cluster.stop(Stop::Fast);
+        }
+    }
+
+    /// Starts it again.
+    pub(super) fn resume(&self) {
+        if let Self::Postgres { cluster, .. } = self {
+            cluster.start();
+        }
+    }
+
+    /// The rows in it, once its owner has ended. Room is made for the next one: a run has many.
+    pub(super) fn close(self) -> Result<u64, ContenderError> {
+        match self {
+            Self::Sqlite(file) => Ok(count_rows(&file)?),
+            Self::Postgres { cluster, url, .. } => {
+                // Tables are made for the first rows.
+                let made =
+                    cluster.query(&url, "select to_regclass('mcpmeter.mcp_server_request_log') is not null");
+                let count = match made.as_str() {
+                    "t" => cluster.query(&url, "select count(*) from mcpmeter.mcp_server_request_log"),
+                    _ => "0".to_owned(),
+                };
+                let name = url.rsplit('/').next().expect("it ends with the database");
+                cluster.query("postgres", &format!("drop database {name} with (force)"));
+                Ok(count.parse().expect("a count is a number"))
             }
         }
     }

@@ -8,7 +8,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
-use super::{ContenderError, Identity};
+use super::{ContenderError, Identity, Store};
 
 /// A year from whenever, in seconds since 1970: long after every run.
 const EXPIRES_AT: u64 = 4_000_000_000;
@@ -64,10 +64,21 @@ fn sign_token() -> (String, String) {
 }
 
 /// A key in the store of the configuration in `directory`, as the header line that presents it.
-pub(super) fn make_key(program: &Path, directory: &Path) -> Result<String, ContenderError> {
-    let mut command = Command::new(program);
-    command.args(["keys", "create", "--user", "u_1", "--json", "-c", "mcpmeter.toml"]).current_dir(directory);
-    let output = command.output()?;
+pub(super) fn make_key(program: &Path, directory: &Path, store: Store) -> Result<String, ContenderError> {
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .args(["-c", "mcpmeter.toml"])
+            .current_dir(directory)
+            .env_remove("DATABASE_URL");
+        command.output()
+    };
+    if store == Store::Postgres {
+        // A key can only be put where there are tables.
+        run(&["migrate"])?;
+    }
+    let output = run(&["keys", "create", "--user", "u_1", "--json"])?;
     let made: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(std::io::Error::other)?;
     let secret = made["secret"].as_str().ok_or_else(|| std::io::Error::other("no secret was made"))?;
     Ok(format!("Authorization: Bearer {secret}\r\n"))

@@ -13,10 +13,13 @@ use crate::process::{Process, accepts_connections, find_free_port, tethered};
 const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.peers/envoy/bin/envoy");
 
 pub(super) fn read_version() -> Result<String, ContenderError> {
-    find_program().map(|(_, version)| {
-        // "…  version: <commit>/<version>/Clean/RELEASE/BoringSSL"
-        format!("Envoy {}", version.split('/').nth(1).unwrap_or(&version))
-    })
+    find_program().map(|(_, version)| name_version(&version))
+}
+
+/// `PATH  version: COMMIT/VERSION/Clean/RELEASE/BoringSSL`
+fn name_version(told: &str) -> String {
+    let version = told.rsplit_once("version: ").and_then(|(_, words)| words.split('/').nth(1));
+    format!("Envoy {}", version.unwrap_or(told))
 }
 
 pub(super) fn start(upstream: SocketAddr, directory: &Path) -> Result<Running, ContenderError> {
@@ -26,7 +29,7 @@ pub(super) fn start(upstream: SocketAddr, directory: &Path) -> Result<Running, C
     fs::write(&file, render_config(address, upstream, directory))?;
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let mut command = tethered(&program)?;
-    command.arg("-c").arg(file).args(["--use-dynamic-base-id", "--log-level", "warn", "--concurrency"]);
+    command.arg("-c").arg(file).args(["--disable-hot-restart", "--log-level", "warn", "--concurrency"]);
     command.arg(workers.to_string());
     let mut process = Process::start("Envoy", command, &directory.join("output"))?;
     process.wait_until(|| accepts_connections(address))?;
@@ -80,4 +83,16 @@ fn render_config(address: SocketAddr, upstream: SocketAddr, directory: &Path) ->
         }],
     }});
     config.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_found_behind_the_path_and_the_commit() {
+        let told = "/opt/bin/envoy  version: 9e5580/1.40.0/Clean/RELEASE/BoringSSL";
+        assert_eq!(name_version(told), "Envoy 1.40.0");
+        assert_eq!(name_version("another"), "Envoy another");
+    }
 }

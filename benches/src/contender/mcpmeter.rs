@@ -1,5 +1,4 @@
-//! mcpmeter with recording on. The program is the one beside the bench's own, so that both come
-//! from the same build.
+//! mcpmeter with recording on. The program is the one beside the bench's own, so that both come from the same build.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -7,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::{
-    ContenderError, Identity, ROUTE, ROUTED_PATH, Running, Runtime, Variant, ask_program,
+    ContenderError, Identity, ROUTE, ROUTED_PATH, Running, Variant, ask_program,
     books::Books,
     credentials::{self, Presented},
 };
@@ -26,10 +25,10 @@ pub(super) fn start(
     let (program, _) = find_program()?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, find_free_port()?));
     let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, find_free_port()?));
-    let books = Books::open(variant.store, directory);
+    let books = Books::open(variant.store, directory, admin);
     let file = directory.join("mcpmeter.toml");
     let Presented { identity, lines } = credentials::present(variant.identity, directory)?;
-    let config = render_config(address, admin, upstream, &books, variant.runtime) + &identity;
+    let config = render_config(address, admin, upstream, &books.url(), variant) + &identity;
     fs::write(&file, config)?;
     let mut command = tethered(&program)?;
     command.arg("serve").arg("-c").arg(file).current_dir(directory);
@@ -40,7 +39,7 @@ pub(super) fn start(
         command.env_remove(name);
     }
     let credentials = match variant.identity {
-        Some(Identity::ApiKey) => credentials::make_key(&program, directory)?,
+        Some(Identity::ApiKey) => credentials::make_key(&program, directory, variant.store)?,
         _ => lines,
     };
     let mut process = Process::start("mcpmeter", command, &directory.join("output"))?;
@@ -61,11 +60,14 @@ fn render_config(
     address: SocketAddr,
     admin: SocketAddr,
     upstream: SocketAddr,
-    books: &Books,
-    runtime: Option<Runtime>,
+    books: &str,
+    variant: Variant,
 ) -> String {
-    let runtime = runtime.map(|runtime| format!("runtime = \"{}\"\n", runtime.word())).unwrap_or_default();
-    let books = books.url();
+    let runtime =
+        variant.runtime.map(|runtime| format!("runtime = \"{}\"\n", runtime.word())).unwrap_or_default();
+    let further: String = (0..variant.further_routes)
+        .map(|number| format!("[[route]]\nname = \"other-{number}\"\nupstream = \"http://{upstream}\"\n\n"))
+        .collect();
     format!(
         r#"[proxy]
 listen = "{address}"
@@ -75,13 +77,11 @@ listen = "{admin}"
 
 [store]
 url = "{books}"
-# So that all rows are in the store at the end.
-flush_timeout_ms = 60000
 
 [log]
 level = "warn"
 
-[[route]]
+{further}[[route]]
 name = "{ROUTE}"
 upstream = "http://{upstream}"
 "#

@@ -46,11 +46,11 @@ fn render_config(address: SocketAddr, upstream: SocketAddr, directory: &Path) ->
         r#"{user}
 daemon off;
 worker_processes {workers};
-worker_rlimit_nofile 8192;
+worker_rlimit_nofile 16384;
 pid {directory}/nginx.pid;
 error_log {directory}/error.log warn;
 events {{
-    worker_connections 4096;
+    worker_connections 8192;
 }}
 http {{
     access_log {directory}/access.log combined;
@@ -74,6 +74,8 @@ http {{
             proxy_set_header Connection "";
             # An event must leave at once.
             proxy_buffering off;
+            # Nor does a stream end because nothing happens on it.
+            proxy_read_timeout 1h;
         }}
     }}
 }}

@@ -1,9 +1,6 @@
 //! Streams on which nothing happens: GETs that the upstream answers with one comment and then nothing.
 
-use std::io;
-
 use anyhow::ensure;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -36,17 +33,4 @@ impl Streams {
         }
         Ok(Self { _connections: connections })
     }
-}
-
-/// Lets this program and those it starts open more files, as far as that is allowed.
-pub(super) fn allow_files(wanted: u64) -> io::Result<()> {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current.is_some_and(|current| current < wanted) {
-        let reachable = maximum.map_or(wanted, |maximum| maximum.min(wanted));
-        setrlimit(Resource::Nofile, Rlimit { current: Some(reachable), maximum })?;
-        if reachable < wanted {
-            return Err(io::Error::other(format!("{wanted} are needed, {reachable} are allowed")));
-        }
-    }
-    Ok(())
 }
