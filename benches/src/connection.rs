@@ -3,13 +3,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio_rustls::rustls::ClientConfig;
 
 use crate::dechunk::{ChunkError, Dechunk};
 use crate::exchange::{Exchange, PROTOCOL_VERSION};
+use crate::stream::Stream;
 use crate::template::{CallId, Mismatch, Template};
 
 /// Large enough that a small answer takes one read and a big one few, small enough to stay in the cache.
@@ -24,6 +25,8 @@ pub(crate) struct Target {
     pub(crate) path: &'static str,
     /// Header lines by which the caller says who it is, each with its line break.
     pub(crate) credentials: String,
+    /// How to speak TLS, where it does.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
 }
 
 /// An exchange with everything that does not depend on the call rendered.
@@ -92,7 +95,7 @@ pub(crate) enum CallError {
 /// A connection and the session it speaks in.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     head: Vec<u8>,
     /// Where the session's digits begin in `head`.
     session_at: usize,
@@ -103,9 +106,8 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects; `session` becomes the `Mcp-Session-Id` of every call.
     pub(crate) async fn open(target: &Target, session: CallId) -> io::Result<Self> {
-        let stream = TcpStream::connect(target.address).await?;
-        stream.set_nodelay(true)?;
-        let Target { address, path, credentials } = target;
+        let stream = Stream::connect(target).await?;
+        let Target { address, path, credentials, .. } = target;
         let mut head = format!(
             "POST {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: mcpmeter-bench\r\n\
              Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
@@ -247,6 +249,7 @@ impl Framing {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -259,8 +262,12 @@ mod tests {
         let body = String::from_utf8(body).unwrap();
         let reply = reply.replace("{length}", &body.len().to_string()).replace("{body}", &body);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let target =
-            Target { address: listener.local_addr().unwrap(), path: "/mcp", credentials: String::new() };
+        let target = Target {
+            address: listener.local_addr().unwrap(),
+            path: "/mcp",
+            credentials: String::new(),
+            tls: None,
+        };
         let serve = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = vec![0; BUFFER_BYTES];
@@ -288,7 +295,7 @@ mod tests {
     async fn another_session_changes_its_own_header_and_nothing_else() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let credentials = "X-User: u_1\r\n".to_owned();
-        let target = Target { address: listener.local_addr().unwrap(), path: "/mcp", credentials };
+        let target = Target { address: listener.local_addr().unwrap(), path: "/mcp", credentials, tls: None };
         let mut connection = Connection::open(&target, CallId::nth(1)).await.unwrap();
         let before = String::from_utf8(connection.head.clone()).unwrap();
         connection.enter_session(CallId::nth(2));

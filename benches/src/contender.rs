@@ -8,6 +8,11 @@ mod envoy;
 mod haproxy;
 mod mcpmeter;
 mod nginx;
+mod tls;
+mod variant;
+
+pub(crate) use self::tls::Tls;
+pub(crate) use self::variant::{Identity, Runtime, Store, Variant};
 
 use std::io;
 use std::net::SocketAddr;
@@ -47,75 +52,6 @@ pub(crate) enum Kind {
     Envoy,
     /// mcpmeter, recording.
     Mcpmeter,
-}
-
-/// mcpmeter's runtime layouts, for `--mcpmeter-runtime`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub(crate) enum Runtime {
-    /// One single-threaded runtime per core.
-    PerCore,
-    /// One runtime over all cores.
-    Shared,
-}
-
-impl Runtime {
-    /// The word of the configuration.
-    fn word(self) -> &'static str {
-        match self {
-            Self::PerCore => "per_core",
-            Self::Shared => "shared",
-        }
-    }
-}
-
-/// Where mcpmeter puts its rows, for `--mcpmeter-store`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Store {
-    /// PostgreSQL, a cluster of the bench's own whose CPU is not counted.
-    #[default]
-    Postgres,
-    /// The embedded file.
-    Sqlite,
-}
-
-/// How mcpmeter's callers are known, for `--mcpmeter-identity`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub(crate) enum Identity {
-    /// Nobody looks.
-    None,
-    /// Credentials pass through; a key.
-    Passthrough,
-    /// A proxy in front says who it is.
-    Header,
-    /// A key of ours.
-    ApiKey,
-    /// A token with an Ed25519 signature.
-    Jwt,
-}
-
-impl Identity {
-    /// The word of the configuration.
-    fn word(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Passthrough => "passthrough",
-            Self::Header => "header",
-            Self::ApiKey => "api_key",
-            Self::Jwt => "jwt",
-        }
-    }
-}
-
-/// How mcpmeter is set up, where that is not its default.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Variant {
-    pub(crate) store: Store,
-    pub(crate) runtime: Option<Runtime>,
-    pub(crate) identity: Option<Identity>,
-    /// Routes in the configuration before the one that is called. Has no part in the name.
-    pub(crate) further_routes: usize,
 }
 
 /// One who is measured.
@@ -192,10 +128,12 @@ impl Contender {
             Self::Nginx => BASELINE.into(),
             Self::Haproxy => "haproxy".into(),
             Self::Envoy => "envoy".into(),
-            Self::Mcpmeter(Variant { store, runtime, identity, .. }) => {
+            Self::Mcpmeter(Variant { store, runtime, identity, workers, .. }) => {
                 let store = (store == Store::Sqlite).then_some("sqlite");
                 let words = [store, runtime.map(Runtime::word), identity.map(Identity::word)];
-                words.into_iter().flatten().fold("mcpmeter".to_owned(), |name, word| format!("{name}-{word}"))
+                let words = words.into_iter().flatten().map(str::to_owned);
+                let workers = workers.map(|workers| format!("{workers}w"));
+                words.chain(workers).fold("mcpmeter".to_owned(), |name, word| format!("{name}-{word}"))
             }
         }
     }
@@ -211,19 +149,30 @@ impl Contender {
         }
     }
 
+    /// Whether the bench knows how it speaks TLS.
+    pub(crate) const fn can_speak_tls(&self) -> bool {
+        matches!(self, Self::Nginx | Self::Mcpmeter(_))
+    }
+
     /// Whether it has its rows in a PostgreSQL cluster of the bench's.
     pub(crate) fn needs_cluster(&self) -> bool {
         matches!(self, Self::Mcpmeter(Variant { store: Store::Postgres, .. }))
     }
 
     /// Starts it before `upstream`, with its files in `directory`, and waits until it can be called.
-    pub(crate) fn start(self, upstream: SocketAddr, directory: &Path) -> Result<Running, ContenderError> {
+    /// With `tls` it speaks that, if it is one that [`Contender::can_speak_tls`].
+    pub(crate) fn start(
+        self,
+        upstream: SocketAddr,
+        directory: &Path,
+        tls: Option<&Tls>,
+    ) -> Result<Running, ContenderError> {
         match self {
             Self::Direct => Ok(direct::start(upstream)),
-            Self::Nginx => nginx::start(upstream, directory),
+            Self::Nginx => nginx::start(upstream, directory, tls),
             Self::Haproxy => haproxy::start(upstream, directory),
             Self::Envoy => envoy::start(upstream, directory),
-            Self::Mcpmeter(variant) => mcpmeter::start(upstream, directory, variant),
+            Self::Mcpmeter(variant) => mcpmeter::start(upstream, directory, variant, tls),
         }
     }
 }

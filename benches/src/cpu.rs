@@ -1,7 +1,7 @@
 //! Reads from the kernel what CPU a process tree has used: nanoseconds per living thread from `schedstat`, and, for
 //! threads that have ended, the process's own count in `stat`. Reads only; attaches to nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ const QUIET_TIME: Duration = Duration::from_millis(300);
 pub(crate) struct CpuSample {
     /// By thread id, which no two processes share.
     thread_ns: BTreeMap<u32, u64>,
+    /// The threads that carry calls, where a program names them so.
+    workers: BTreeSet<u32>,
     user_ticks: u64,
     system_ticks: u64,
 }
@@ -31,6 +33,8 @@ pub(crate) struct CpuSpent {
     pub(crate) total: Duration,
     /// The part outside the kernel, by the kernel's sampling: right on average, coarse in a short window.
     pub(crate) user: Duration,
+    /// The part of threads that carry no calls; none of a program that does not name those that do.
+    pub(crate) beside: Option<Duration>,
 }
 
 impl CpuSample {
@@ -46,7 +50,10 @@ impl CpuSample {
         // Threads that ended in between are missing in the first; rounding is at most a tick a process and kind.
         let total = if by_ticks > by_threads + 4 * TICK { by_ticks } else { by_threads };
         let user = total.mul_f64(if ticks == 0 { 0.0 } else { user_ticks as f64 / ticks as f64 });
-        CpuSpent { total, user }
+        let beside =
+            self.thread_ns.iter().filter(|(thread, _)| !self.workers.contains(thread)).map(used).sum();
+        let beside = (!self.workers.is_empty()).then(|| Duration::from_nanos(beside));
+        CpuSpent { total, user, beside }
     }
 }
 
@@ -90,6 +97,9 @@ fn add_process(sample: &mut CpuSample, process: u32) -> io::Result<()> {
         let nanoseconds =
             text.split(' ').next().and_then(|field| field.parse().ok()).ok_or_else(malformed)?;
         sample.thread_ns.insert(thread, nanoseconds);
+        if fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name.starts_with("worker-")) {
+            sample.workers.insert(thread);
+        }
     }
     Ok(())
 }
@@ -160,7 +170,7 @@ mod tests {
 
     fn sample(thread_ms: &[(u32, u64)], user_ticks: u64, system_ticks: u64) -> CpuSample {
         let thread_ns = thread_ms.iter().map(|(thread, ms)| (*thread, ms * 1_000_000)).collect();
-        CpuSample { thread_ns, user_ticks, system_ticks }
+        CpuSample { thread_ns, user_ticks, system_ticks, ..CpuSample::default() }
     }
 
     #[test]

@@ -125,7 +125,7 @@ fn start_mcpmeter(
     command.arg("serve").arg("-c").arg(file).current_dir(directory).env_remove("DATABASE_URL");
     let mut process = Process::start("mcpmeter", command, &directory.join("output"))?;
     process.wait_until(|| answers_ok(admin, "/readyz"))?;
-    Ok((process, Target { address, path: "/bench/mcp", credentials: String::new() }))
+    Ok((process, Target { address, path: "/bench/mcp", credentials: String::new(), tls: None }))
 }
 
 fn read_rss_mib(process: u32) -> anyhow::Result<f64> {

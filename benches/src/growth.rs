@@ -37,7 +37,7 @@ pub(crate) struct Extent {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
     /// The length of each window.
-    #[arg(long, default_value_t = 2.0, value_parser = crate::parse_seconds)]
+    #[arg(long, default_value_t = 2.0, value_parser = crate::arguments::parse_seconds)]
     seconds: f64,
     /// Rewrite the growth section of this file, and draw growth.svg beside it.
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "benches/README.md")]

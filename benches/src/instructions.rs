@@ -114,7 +114,7 @@ fn start(upstream: SocketAddr, directory: &Path) -> anyhow::Result<(Process, Tar
         .current_dir(directory);
     let mut process = Process::start("mcpmeter under valgrind", command, &directory.join("output"))?;
     process.wait_until(|| answers_ok(admin, "/readyz"))?;
-    Ok((process, Target { address, path: "/bench/mcp", credentials: String::new() }))
+    Ok((process, Target { address, path: "/bench/mcp", credentials: String::new(), tls: None }))
 }
 
 fn find_valgrind() -> anyhow::Result<PathBuf> {

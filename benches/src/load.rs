@@ -100,7 +100,14 @@ pub(crate) async fn apply_load(
                 let turns = Rc::new(Turns { sessions, next: Cell::default() });
                 run_closed(target, &prepared, ids, connections, Some(turns), start + duration).await
             }
-            Pace::Open { per_second } => run_open(target, &prepared, ids, per_second, duration).await,
+            Pace::Open { per_second } => {
+                let pool = Pool::new(target.clone(), Rc::clone(ids), true);
+                run_open(pool, &prepared, per_second, duration).await
+            }
+            Pace::Connecting { per_second } => {
+                let pool = Pool::new(target.clone(), Rc::clone(ids), false);
+                run_open(pool, &prepared, per_second, duration).await
+            }
         }
     };
     let mut load = tokio::time::timeout(duration + GRACE, load).await.map_err(|_| Stuck)?;
@@ -168,15 +175,9 @@ impl Turns {
     }
 }
 
-async fn run_open(
-    target: &Target,
-    prepared: &Rc<Prepared>,
-    ids: &Rc<Ids>,
-    per_second: u32,
-    duration: Duration,
-) -> Load {
+async fn run_open(pool: Pool, prepared: &Rc<Prepared>, per_second: u32, duration: Duration) -> Load {
     let mut load = Load::default();
-    let pool = Rc::new(Pool::new(target.clone(), Rc::clone(ids)));
+    let pool = Rc::new(pool);
     let opened = pool.open_warm().await;
     let ticker = opened.and_then(|()| Ok(Ticker::start(Duration::from_secs(1) / per_second)?));
     let mut ticker = match ticker {
@@ -209,6 +210,8 @@ async fn run_open(
 
 /// The connections of an open loop: an idle one if there is one, a new one otherwise.
 struct Pool {
+    /// Whether a connection is kept for another call.
+    keeps: bool,
     target: Target,
     ids: Rc<Ids>,
     idle: RefCell<Vec<Connection>>,
@@ -216,12 +219,13 @@ struct Pool {
 }
 
 impl Pool {
-    fn new(target: Target, ids: Rc<Ids>) -> Self {
-        Self { target, ids, idle: RefCell::default(), permits: Semaphore::new(OPEN_LOOP_CONNECTIONS) }
+    fn new(target: Target, ids: Rc<Ids>, keeps: bool) -> Self {
+        Self { keeps, target, ids, idle: RefCell::default(), permits: Semaphore::new(OPEN_LOOP_CONNECTIONS) }
     }
 
     async fn open_warm(&self) -> Result<(), CallError> {
-        for _ in 0..OPEN_LOOP_WARM_CONNECTIONS {
+        let warm = if self.keeps { OPEN_LOOP_WARM_CONNECTIONS } else { 0 };
+        for _ in 0..warm {
             let connection = Connection::open(&self.target, self.ids.next()).await?;
             self.idle.borrow_mut().push(connection);
         }
@@ -236,7 +240,9 @@ impl Pool {
             None => Connection::open(&self.target, self.ids.next()).await?,
         };
         let answered = connection.call(prepared, self.ids.next()).await?;
-        self.idle.borrow_mut().push(connection);
+        if self.keeps {
+            self.idle.borrow_mut().push(connection);
+        }
         Ok(answered)
     }
 }

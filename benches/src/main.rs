@@ -1,6 +1,7 @@
 //! `mcpmeter-bench`: what mcpmeter costs per call, beside other proxies and beside no proxy, in one interleaved run. Figures come
 //! from release builds only; README.md says what is measured and how.
 
+mod arguments;
 mod connection;
 mod contender;
 mod cpu;
@@ -24,131 +25,26 @@ mod run;
 mod section;
 mod settle;
 mod stats;
+mod stream;
 mod table;
 mod template;
 mod ticker;
 mod upstream;
 mod workload;
 
-use std::ffi::OsString;
 use std::future::Future;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::contender::{Contender, Identity, Kind, Runtime, Store, Variant};
+use crate::arguments::{Arguments, Subcommands};
+use crate::contender::{Contender, Store, Variant};
 use crate::outcome::{Outcome, Window};
 use crate::run::Plan;
-use crate::workload::{WORKLOADS, Workload, find_workload};
-
-/// Measures what mcpmeter costs per call, beside other ways to the same server.
-#[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Option<Subcommands>,
-    /// How often everything is measured.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
-    rounds: u16,
-    /// The length of each window.
-    #[arg(long, default_value_t = 4.0, value_parser = parse_seconds)]
-    seconds: f64,
-    /// All workloads in three minutes: 2 rounds, windows of 1 second.
-    #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
-    quick: bool,
-    /// Only these workloads, separated by commas; --list names them.
-    #[arg(long, value_delimiter = ',', value_name = "NAMES", value_parser = find_workload)]
-    only: Vec<&'static Workload>,
-    /// Who is measured.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "NAMES",
-        default_value = "direct,nginx,haproxy,envoy,mcpmeter",
-        default_value_if("check", "true", "direct,nginx,mcpmeter")
-    )]
-    contenders: Vec<Kind>,
-    /// Measure mcpmeter once per store.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "STORES",
-        default_value = "postgres",
-        default_value_if("check", "true", "sqlite")
-    )]
-    mcpmeter_store: Vec<Store>,
-    /// Measure mcpmeter once per runtime layout.
-    #[arg(long, value_delimiter = ',', value_name = "LAYOUTS")]
-    mcpmeter_runtime: Vec<Runtime>,
-    /// Measure mcpmeter once per way of knowing its callers.
-    #[arg(long, value_delimiter = ',', value_name = "MODES")]
-    mcpmeter_identity: Vec<Identity>,
-    /// List the workloads and do nothing else.
-    #[arg(long)]
-    list: bool,
-    /// Rewrite the figures section of this file.
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "benches/README.md")]
-    write: Option<PathBuf>,
-    /// Check answers and rows but print no figures; works in a debug build.
-    #[arg(long, conflicts_with = "write")]
-    check: bool,
-}
-
-#[derive(Debug, Subcommand)]
-enum Subcommands {
-    /// Measure the journal: handing records over, writing, shipping to PostgreSQL, and the dashboard's questions.
-    Journal(journal::Extent),
-    /// Ship an hour's backlog to PostgreSQL while calls keep coming, and count the rows.
-    Replay {
-        /// Calls in the backlog; 7,200,000 are an hour of 2,000 a second, take about ten minutes and 10 GB.
-        #[arg(long, default_value_t = 7_200_000, value_parser = clap::value_parser!(u64).range(10_000..))]
-        rows: u64,
-    },
-    /// Count the instructions of a call under valgrind, and compare them with those that were committed last.
-    Instructions {
-        /// Commit the new figures.
-        #[arg(long)]
-        write: bool,
-    },
-    /// Measure what proxies hold at rest, with 3,000 idle streams, and after a storm of 256 connections.
-    Memory(memory::Extent),
-    /// Measure how the CPU of a call grows with connections, sessions, routes, bodies and a backlog.
-    Growth(growth::Extent),
-    /// Run the upstream alone: prints its port, then serves /mcp.
-    Upstream {
-        /// The port on the loopback; 0 for any free one.
-        #[arg(long, default_value_t = 0)]
-        port: u16,
-    },
-    /// Measure a call while PostgreSQL is stopped and while the disk hangs (as root), beside the healthy case.
-    Faults {
-        /// The load.
-        #[arg(long, default_value = "open", value_parser = find_workload)]
-        workload: &'static Workload,
-        /// How often everything is measured.
-        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
-        rounds: u16,
-        /// The length of each window.
-        #[arg(long, default_value_t = 4.0, value_parser = parse_seconds)]
-        seconds: f64,
-    },
-    /// Become another program that ends with our parent.
-    #[command(name = process::TETHER, hide = true)]
-    Tether {
-        /// The program and its arguments.
-        #[arg(last = true, required = true)]
-        program: Vec<OsString>,
-    },
-}
-
-fn parse_seconds(text: &str) -> Result<f64, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (0.1..=3600.0).contains(&seconds) { Ok(seconds) } else { Err("must be from 0.1 to 3600".into()) }
-}
+use crate::workload::{WORKLOADS, Workload};
 
 fn main() -> ExitCode {
     run(Arguments::parse()).unwrap_or_else(|error| {
@@ -217,6 +113,9 @@ fn refuse_debug() -> anyhow::Result<()> {
 /// Carries the plan out, prints the report and says by the exit code whether every call was answered and stored.
 fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let plan = plan(arguments);
+    if plan.tls && !plan.contenders.iter().all(Contender::can_speak_tls) {
+        bail!("--tls is for nginx and mcpmeter: leave the others out of --contenders");
+    }
     let versions = read_versions(&plan.contenders)?;
     let Some(outcome) = run_locally(run_until_interrupted(&plan))?? else {
         eprintln!("interrupted");
@@ -229,7 +128,7 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let text = report::render_report(&plan, &machine, &versions, command.trim_end(), &outcome);
         print!("{text}");
         if let Some(path) = &arguments.write {
-            section::write_section(path, "figures", &text)?;
+            section::write_section(path, if plan.tls { "tls" } else { "figures" }, &text)?;
         }
     }
     for (name, books) in &outcome.books {
@@ -249,6 +148,8 @@ fn variants(arguments: &Arguments) -> Vec<Variant> {
             runtimes.map(|runtime| Variant { runtime: Some(*runtime), ..plain }).collect();
         let identities = arguments.mcpmeter_identity.iter();
         variants.extend(identities.map(|identity| Variant { identity: Some(*identity), ..plain }));
+        let workers = arguments.mcpmeter_workers.iter();
+        variants.extend(workers.map(|workers| Variant { workers: Some(*workers), ..plain }));
         if variants.is_empty() { vec![plain] } else { variants }
     };
     arguments.mcpmeter_store.iter().flat_map(of_store).collect()
@@ -264,6 +165,7 @@ fn plan(arguments: &Arguments) -> Plan {
         contenders: Contender::choose(&arguments.contenders, &variants(arguments)),
         rounds,
         window: Duration::from_secs_f64(seconds),
+        tls: arguments.tls,
     }
 }
 

@@ -94,7 +94,7 @@ async fn hold(contender: Contender, streams: usize) -> anyhow::Result<Held> {
     let start = |folder: &str| {
         let own = directory.path().join(folder);
         std::fs::create_dir(&own)?;
-        anyhow::Ok(contender.start(upstream, &own)?)
+        anyhow::Ok(contender.start(upstream, &own, None)?)
     };
     let running = start("streams")?;
     let at_rest = rest(&running).await?;

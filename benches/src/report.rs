@@ -25,6 +25,12 @@ const FIGURES: &[Figure] = &[
     Figure { heading: "CPU µs/call", value: |window, _| cpu_us(window), decimals: 1, compared: true },
     Figure { heading: "of it user", value: |window, _| user_us(window), decimals: 1, compared: false },
     Figure {
+        heading: "of it not the workers'",
+        value: |window, _| beside_us(window),
+        decimals: 1,
+        compared: false,
+    },
+    Figure {
         heading: "PostgreSQL's CPU µs/call",
         value: |window, _| store_us(window),
         decimals: 1,
@@ -68,6 +74,10 @@ fn cpu_us(window: &Window) -> Option<f64> {
 
 fn user_us(window: &Window) -> Option<f64> {
     Some(microseconds(window.cpu?.user) / window.calls as f64)
+}
+
+fn beside_us(window: &Window) -> Option<f64> {
+    Some(microseconds(window.cpu?.beside?) / window.calls as f64)
 }
 
 fn store_us(window: &Window) -> Option<f64> {
@@ -176,8 +186,11 @@ mod tests {
     use crate::workload::WORKLOADS;
 
     fn window(contender: Contender, round: usize, cpu_us: u64, p50_us: u64) -> Window {
-        let cpu = (contender != Contender::Direct)
-            .then(|| CpuSpent { total: Duration::from_micros(cpu_us * 1_000), user: Duration::ZERO });
+        let cpu = (contender != Contender::Direct).then(|| CpuSpent {
+            total: Duration::from_micros(cpu_us * 1_000),
+            user: Duration::ZERO,
+            beside: None,
+        });
         Window {
             workload: &WORKLOADS[0],
             contender: contender.name(),
@@ -196,8 +209,13 @@ mod tests {
 
     fn sample_run() -> (Plan, Outcome) {
         let contenders = vec![Contender::Direct, Contender::Nginx, Contender::Mcpmeter(Variant::default())];
-        let plan =
-            Plan { workloads: vec![&WORKLOADS[0]], contenders, rounds: 2, window: Duration::from_secs(1) };
+        let plan = Plan {
+            workloads: vec![&WORKLOADS[0]],
+            contenders,
+            rounds: 2,
+            window: Duration::from_secs(1),
+            tls: false,
+        };
         let mut outcome = Outcome::default();
         // The machine is twice as slow in the second round; the ratios must not see it.
         for (round, slow) in [(0, 1), (1, 2)] {

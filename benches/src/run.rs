@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::connection::CallError;
-use crate::contender::{Contender, ContenderError, Running};
+use crate::contender::{Contender, ContenderError, Running, Tls};
 use crate::cpu::sample_tree;
 use crate::load::{Ids, Load, Stuck, apply_load};
 use crate::machine::{busy_time, own_time};
@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) rounds: usize,
     /// The length of a window.
     pub(crate) window: Duration,
+    /// Whether clients and contenders speak TLS.
+    pub(crate) tls: bool,
 }
 
 /// A run that could not go on.
@@ -110,11 +112,12 @@ fn start_all(
 ) -> Result<Vec<Entrant>, RunError> {
     let mut order = plan.contenders.clone();
     order.rotate_left(round % plan.contenders.len().max(1));
+    let tls = plan.tls.then(|| Tls::create(directory)).transpose().map_err(RunError::Directory)?;
     let start = |contender: Contender| {
         let name = contender.name();
         let own = directory.join(&name);
         let running = fs::create_dir(&own).map_err(ContenderError::from);
-        match running.and_then(|()| contender.start(upstream, &own)) {
+        match running.and_then(|()| contender.start(upstream, &own, tls.as_ref())) {
             Ok(running) => Ok(Entrant { name, running, calls: 0 }),
             Err(source) => Err(RunError::Contender { name, source }),
         }

@@ -36,6 +36,11 @@ pub(crate) enum Pace {
         /// Calls due per second, evenly spaced.
         per_second: u32,
     },
+    /// The same, each call over a connection of its own, which is closed behind its answer.
+    Connecting {
+        /// Calls due per second, evenly spaced.
+        per_second: u32,
+    },
 }
 
 /// Every workload, in the order of the tables.
@@ -69,6 +74,12 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         about: "tools/call, answer of 300 B, 1,000 calls/s, open loop",
         exchange: Exchange::Small,
         pace: Pace::Open { per_second: 1_000 },
+    },
+    Workload {
+        name: "connect",
+        about: "tools/call, answer of 300 B, 1,000 new connections/s, open loop",
+        exchange: Exchange::Small,
+        pace: Pace::Connecting { per_second: 1_000 },
     },
     Workload {
         name: "list",

@@ -7,6 +7,6 @@ use crate::connection::Target;
 use crate::upstream;
 
 pub(super) fn start(upstream: SocketAddr) -> Running {
-    let target = Target { address: upstream, path: upstream::PATH, credentials: String::new() };
+    let target = Target { address: upstream, path: upstream::PATH, credentials: String::new(), tls: None };
     Running { target, process: None, books: None }
 }

@@ -33,7 +33,7 @@ pub(super) fn start(upstream: SocketAddr, directory: &Path) -> Result<Running, C
     command.arg(workers.to_string());
     let mut process = Process::start("Envoy", command, &directory.join("output"))?;
     process.wait_until(|| accepts_connections(address))?;
-    let target = Target { address, path: ROUTED_PATH, credentials: String::new() };
+    let target = Target { address, path: ROUTED_PATH, credentials: String::new(), tls: None };
     Ok(Running { target, process: Some(process), books: None })
 }
 

@@ -27,7 +27,7 @@ pub(super) fn start(upstream: SocketAddr, directory: &Path) -> Result<Running, C
     let mut process = Process::start("haproxy", command, &directory.join("output"))?;
     process.wait_until(|| accepts_connections(address))?;
     process.ends_by_signal();
-    let target = Target { address, path: ROUTED_PATH, credentials: String::new() };
+    let target = Target { address, path: ROUTED_PATH, credentials: String::new(), tls: None };
     Ok(Running { target, process: Some(process), books: None })
 }
 

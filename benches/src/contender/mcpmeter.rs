@@ -4,9 +4,10 @@ use std::ffi::OsStr;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{
-    ContenderError, Identity, ROUTE, ROUTED_PATH, Running, Variant, ask_program,
+    ContenderError, Identity, ROUTE, ROUTED_PATH, Running, Tls, Variant, ask_program,
     books::Books,
     credentials::{self, Presented},
 };
@@ -21,6 +22,7 @@ pub(super) fn start(
     upstream: SocketAddr,
     directory: &Path,
     variant: Variant,
+    tls: Option<&Tls>,
 ) -> Result<Running, ContenderError> {
     let (program, _) = find_program()?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, find_free_port()?));
@@ -28,7 +30,8 @@ pub(super) fn start(
     let books = Books::open(variant.store, directory, admin);
     let file = directory.join("mcpmeter.toml");
     let Presented { identity, lines } = credentials::present(variant.identity, directory)?;
-    let config = render_config(address, admin, upstream, &books.url(), variant) + &identity;
+    let config =
+        render_config(address, admin, upstream, &books.url(), variant) + &identity + &render_tls(tls);
     fs::write(&file, config)?;
     let mut command = tethered(&program)?;
     command.arg("serve").arg("-c").arg(file).current_dir(directory);
@@ -44,7 +47,8 @@ pub(super) fn start(
     };
     let mut process = Process::start("mcpmeter", command, &directory.join("output"))?;
     process.wait_until(|| answers_ok(admin, "/readyz"))?;
-    let target = Target { address, path: ROUTED_PATH, credentials };
+    let target =
+        Target { address, path: ROUTED_PATH, credentials, tls: tls.map(|tls| Arc::clone(&tls.client)) };
     Ok(Running { target, process: Some(process), books: Some(books) })
 }
 
@@ -65,13 +69,14 @@ fn render_config(
 ) -> String {
     let runtime =
         variant.runtime.map(|runtime| format!("runtime = \"{}\"\n", runtime.word())).unwrap_or_default();
+    let workers = variant.workers.map(|workers| format!("workers = {workers}\n")).unwrap_or_default();
     let further: String = (0..variant.further_routes)
         .map(|number| format!("[[route]]\nname = \"other-{number}\"\nupstream = \"http://{upstream}\"\n\n"))
         .collect();
     format!(
         r#"[proxy]
 listen = "{address}"
-{runtime}
+{runtime}{workers}
 [admin]
 listen = "{admin}"
 
@@ -86,4 +91,11 @@ name = "{ROUTE}"
 upstream = "http://{upstream}"
 "#
     )
+}
+
+fn render_tls(tls: Option<&Tls>) -> String {
+    tls.map_or_else(String::new, |Tls { cert_file, key_file, .. }| {
+        let (cert_file, key_file) = (cert_file.display(), key_file.display());
+        format!("[proxy.tls]\ncert_file = \"{cert_file}\"\nkey_file = \"{key_file}\"\n")
+    })
 }

@@ -39,7 +39,7 @@ pub(super) async fn measure(
     window: Duration,
 ) -> anyhow::Result<Measured> {
     let directory = tempfile::tempdir()?;
-    let running = Contender::Mcpmeter(point.variant()).start(upstream, directory.path())?;
+    let running = Contender::Mcpmeter(point.variant()).start(upstream, directory.path(), None)?;
     if point.quantity == Quantity::Backlog {
         return measure_with_backlog(point, running, ids, window).await;
     }
