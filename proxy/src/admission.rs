@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! head:  judge ─▶ denied?          reads_bodies ─▶ no ─▶ enter ─▶ limited? ─▶ forward
-//!                                        └─▶ yes: check_head, read up to max_body_bytes, Envelope::read,
+//!                                        └─▶ yes: read up to max_body_bytes, check_head, Envelope::read,
 //!                                            check_agreement, judge_body ─▶ denied?  enter ─▶ …
 //! ```
 //!

@@ -56,6 +56,22 @@ fn text(value: &Value, name: &str) -> String {
 }
 
 #[tokio::test]
+async fn a_key_gets_in_until_it_expires() {
+    let server = server().await;
+    let proxy = start(&server, "");
+    let secret = text(&keys(&proxy, &["create", "--user", "ann", "--expires", "4s"]), "secret");
+    until(&proxy, &secret, 200).await;
+    let refused = until(&proxy, &secret, 401).await;
+    assert!(refused.text().contains("(key_expired)"), "{}", refused.text());
+    let rows = proxy.stop().await;
+    let last = rows.last().expect("a row");
+    assert_eq!(
+        (text(last, "auth_state"), text(last, "error_code")),
+        ("expired".into(), "key_expired".into())
+    );
+}
+
+#[tokio::test]
 async fn a_key_gets_in_and_goes_no_further() {
     let server = server().await;
     let proxy = start(&server, "");

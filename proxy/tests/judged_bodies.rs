@@ -125,3 +125,19 @@ async fn nothing_is_held_on_a_route_that_no_rule_and_no_limit_is_about() {
     server.send(json_answer(&result(1))).await;
     assert_eq!(client.read_response().await.status(), 200);
 }
+
+#[tokio::test]
+async fn what_is_no_message_for_sure_goes_through_judging_and_counting() {
+    let limit = "[[limit]]\nper = \"all\"\nrate = \"1/h\"\nroute = [\"a\"]\n";
+    let server = Serving::results();
+    let proxy = Mcpmeter::start(&format!("{limit}{RULE}{}", server.route("a")));
+    let form = "POST /a/token HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+                Content-Length: 8\r\n\r\ncode=a%2";
+    let end = "DELETE /a/mcp HTTP/1.1\r\nHost: localhost\r\nMcp-Session-Id: s\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    for request in [form, end, form] {
+        let mut client = Wire::connect(proxy.proxy).await;
+        client.send(request).await;
+        let answer = client.read_response().await;
+        assert!(![400, 413, 415, 429].contains(&answer.status()), "{} {}", answer.status(), answer.text());
+    }
+}

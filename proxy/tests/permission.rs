@@ -6,7 +6,7 @@ use crate::{
     raw::{Upstream, Wire},
     scripted_http::{Reply, ScriptedHttp},
     spawned::run,
-    support::{Mcpmeter, PATIENCE},
+    support::{Mcpmeter, PATIENCE, postgres::Cluster},
 };
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -313,5 +313,26 @@ async fn a_quota_outlives_the_process() {
     while ask(&next, &call(4, "ls"), "").await.status() != 429 {
         assert!(Instant::now() < deadline, "the quota has begun anew");
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_quota_in_postgresql_is_that_of_all_proxies() {
+    let (cluster, server) = (Cluster::shared(), server().await);
+    let url = cluster.database();
+    let config =
+        format!("[store]\nurl = \"{url}\"\n[[quota]]\nper = \"user\"\ncalls = 200\nperiod = \"month\"\n");
+    let (one, other) = (start(&server, &config), start(&server, &config));
+    for id in 0..200 {
+        assert_eq!(ask(&one, &call(id, "ls"), "").await.status(), 200);
+    }
+    assert_eq!(ask(&one, &call(200, "ls"), "").await.status(), 429);
+    // The other one is told by the store, long before it has let as many through.
+    for own in 0.. {
+        if ask(&other, &call(own, "ls"), "").await.status() == 429 {
+            break;
+        }
+        assert!(own < 150, "the other one counts alone");
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

@@ -9,16 +9,25 @@ const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
 
 impl Envelope<'_> {
-    /// Whether a body with this head can be judged at all; to be asked before any of it is read.
+    /// Whether a body with this head is surely no message, whatever its reader makes of its type: there is nothing in it, or
+    /// it is a form without a single character that an object or array of JSON needs. Authorization servers are asked with
+    /// forms (RFC 6749, 4.1.3).
+    pub(crate) fn is_surely_none(headers: &HeaderMap, body: &[u8]) -> bool {
+        let of_form = |byte: &u8| byte.is_ascii_alphanumeric() || b"%&+=-._~*:/@!,".contains(byte);
+        let may_be_form = || {
+            !headers.contains_key(header::CONTENT_ENCODING)
+                && sole_type(headers)
+                    .is_some_and(|content_type| is_in_utf8(content_type, "application/x-www-form-urlencoded"))
+        };
+        body.is_empty() || (body.iter().all(of_form) && may_be_form())
+    }
+
+    /// Whether a body with this head can be judged at all.
     pub(crate) fn check_head(headers: &HeaderMap) -> Result<(), Unreadable> {
         if headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
             return Err(Unreadable::Coding);
         }
-        let mut types = headers.get_all(header::CONTENT_TYPE).iter();
-        let (Some(content_type), None) = (types.next(), types.next()) else {
-            return Err(Unreadable::ContentType);
-        };
-        let is_json = content_type.to_str().is_ok_and(is_json_in_utf8);
+        let is_json = sole_type(headers).is_some_and(is_json_in_utf8);
         if is_json { Ok(()) } else { Err(Unreadable::ContentType) }
     }
 
@@ -38,13 +47,23 @@ impl Envelope<'_> {
     }
 }
 
+fn sole_type(headers: &HeaderMap) -> Option<&str> {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(content_type), None) = (types.next(), types.next()) else { return None };
+    content_type.to_str().ok()
+}
+
+fn is_json_in_utf8(content_type: &str) -> bool {
+    is_in_utf8(content_type, "application/json")
+}
+
 /// A server that reads `charset` would decode the body by it, and see other characters than we. There is more than one way
 /// to write a parameter (RFC 2231: `charset*`, `charset*0`, `charset*0*`), and servers that read it as mail does know all
 /// of them; so a name has to be a plain token.
-fn is_json_in_utf8(content_type: &str) -> bool {
+fn is_in_utf8(content_type: &str, wanted: &str) -> bool {
     let mut parts = content_type.split(';').map(str::trim);
-    let is_json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
-    is_json && !content_type.contains(',') && parts.all(is_harmless)
+    let is_wanted = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case(wanted));
+    is_wanted && !content_type.contains(',') && parts.all(is_harmless)
 }
 
 fn is_harmless(parameter: &str) -> bool {
@@ -96,6 +115,31 @@ mod tests {
             );
         }
         map
+    }
+
+    #[test]
+    fn a_form_and_nothing_are_surely_no_message() {
+        const FORM: &str = "application/x-www-form-urlencoded";
+        let body = "grant_type=authorization_code&code=a%2Fb+c&redirect_uri=http%3A%2F%2Flocalhost";
+        let form = headers(&[("content-type", FORM)]);
+        assert!(Envelope::is_surely_none(&form, body.as_bytes()));
+        assert!(Envelope::is_surely_none(&HeaderMap::new(), b""));
+        for (content_type, body) in [
+            (FORM, "{\"method\":\"tools/call\"}"),
+            (FORM, "a={}"),
+            (FORM, " a=b"),
+            (FORM, "\u{feff}a=b"),
+            ("application/x-www-form-urlencoded; charset=utf-7", "+AHsAIg-"),
+            ("application/json", "a=b"),
+            ("application/x-www-form-urlencoded, application/json", "a=b"),
+        ] {
+            let headers = headers(&[("content-type", content_type)]);
+            assert!(!Envelope::is_surely_none(&headers, body.as_bytes()), "{content_type} {body}");
+        }
+        let packed = headers(&[("content-type", FORM), ("content-encoding", "identity")]);
+        assert!(!Envelope::is_surely_none(&packed, b"a=b"));
+        let two = headers(&[("content-type", FORM), ("content-type", "application/json")]);
+        assert!(!Envelope::is_surely_none(&two, b"a=b"));
     }
 
     #[test]

@@ -61,11 +61,9 @@ impl Judge<'_> {
         if matches!(body, Body::Absent) || !(judges_tools || is_counted) {
             return Ok(Some(Leave::default()));
         }
-        if judges_tools {
-            Envelope::check_head(headers).map_err(TurnedAway::unreadable)?;
-        }
         let leave = match body {
             Body::Absent | Body::Unread => return Ok(None),
+            Body::Read(bytes) if Envelope::is_surely_none(headers, bytes) => Ok(Leave::default()),
             Body::Read(bytes) if judges_tools => self.judge(headers, bytes, now),
             Body::Read(bytes) => self.count(headers, bytes, now),
             Body::TooLong(_) if judges_tools => Err(TurnedAway::unreadable(Unreadable::TooLarge)),
@@ -75,6 +73,7 @@ impl Judge<'_> {
     }
 
     fn judge(&self, headers: &HeaderMap, bytes: &Bytes, now: Timestamp) -> Judged<Leave> {
+        Envelope::check_head(headers).map_err(TurnedAway::unreadable)?;
         let envelope = Envelope::read(bytes).map_err(TurnedAway::unreadable)?;
         envelope.check_agreement(headers).map_err(TurnedAway::unreadable)?;
         if let Verdict::Denied(reason) = self.admission.judge_body(self.asked, &envelope) {
