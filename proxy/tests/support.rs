@@ -42,7 +42,9 @@ pub(crate) struct Mcpmeter {
 
 /// The program, to be run with other arguments than `serve`.
 pub(crate) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mcpmeter"));
+    let mut command = Command::new("env");
+    // Under nohup the tests ignore SIGHUP, and mcpmeter would then, too.
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_mcpmeter")]);
     // What the person who runs the tests has set must not change them.
     for (name, _) in
         std::env::vars().filter(|(name, _)| name.starts_with("MCPMETER_") || name == "DATABASE_URL")
