@@ -15,7 +15,9 @@ pub use command::{Command, Isolation};
 pub use identity::{Algorithm, Identity, Jwks, Tokens};
 pub use ipnet::IpNet;
 pub use limit::{Limit, Per, Period, Quota, Rate};
-pub use load::{Flag, Source, load, load_file, load_without_routes, process_environment, read_text};
+pub use load::{
+    Flag, Setting, Source, load, load_file, load_without_routes, process_environment, read_text, settings,
+};
 pub use pattern::Pattern;
 pub use policy::{Effect, Policy, Rule};
 pub use privacy::{Personal, Privacy};

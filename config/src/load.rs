@@ -19,6 +19,7 @@ use crate::{Config, MINIMAL, Problem, Problems};
 use numbered::Numbered;
 use reader::Reader;
 use section::Section;
+pub use settings::{Setting, settings};
 
 mod admin;
 mod command;
@@ -41,6 +42,7 @@ mod rule;
 mod secret;
 mod section;
 mod selector;
+mod settings;
 mod store;
 mod suggestion;
 mod syntax;

@@ -6,7 +6,7 @@ use crate::{
     router::Routes, tls::Certificate,
 };
 use arc_swap::ArcSwap;
-use mcpmeter_config::{Config, Flag, Source};
+use mcpmeter_config::{Config, Flag, Problems, Setting, Source};
 use mcpmeter_journal::{Journal, chain};
 use std::{
     os::unix::fs::MetadataExt,
@@ -34,14 +34,24 @@ pub(crate) struct ConfigOrigin {
 
 impl ConfigOrigin {
     /// Reads it, or says everything that is wrong with it.
-    pub(crate) fn load(&self) -> Result<Config, mcpmeter_config::Problems> {
+    pub(crate) fn load(&self) -> Result<Config, Problems> {
+        self.read_with(mcpmeter_config::load)
+    }
+
+    /// The values that are in force, and who gave them, or everything that is wrong.
+    pub(crate) fn settings(&self) -> Result<Vec<Setting>, Problems> {
+        self.read_with(mcpmeter_config::settings)
+    }
+
+    fn read_with<T>(&self, read: fn(&Source<'_>) -> Result<T, Problems>) -> Result<T, Problems> {
         let flags: Vec<_> = self.flags.iter().map(|(name, key, value)| Flag { name, key, value }).collect();
-        let environment = mcpmeter_config::process_environment();
+        let environment = &mcpmeter_config::process_environment();
         match &self.text {
-            Some(text) => {
-                mcpmeter_config::load(&Source { path: None, text, environment: &environment, flags: &flags })
+            Some(text) => read(&Source { path: None, text, environment, flags: &flags }),
+            None => {
+                let text = &mcpmeter_config::read_text(&self.file)?;
+                read(&Source { path: Some(&self.file), text, environment, flags: &flags })
             }
-            None => mcpmeter_config::load_file(&self.file, &environment, &flags),
         }
     }
 }

@@ -72,6 +72,27 @@ fn check_says_that_a_configuration_is_right() {
 }
 
 #[test]
+fn check_prints_what_is_in_force_and_whose_word_it_is() {
+    let folder = folder_with(&format!("{ROUTE}user_id = \"u@example.com\"\n[proxy]\nworkers = 2\n"));
+    let (code, stdout, stderr) = run(folder.path(), &["check", "--print"]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
+    let line = |start: &str| stdout.lines().find(|line| line.starts_with(start)).unwrap_or_default();
+    assert!(line("workers = 2 ").ends_with(" # mcpmeter.toml:6"), "{stdout}");
+    assert!(line("max_headers = 512 ").ends_with(" # default"), "{stdout}");
+    assert!(line("user_id = \"u@example.com\" ").ends_with(" # mcpmeter.toml:4"), "{stdout}");
+    // What it prints is a configuration.
+    let copy = folder_with(&stdout);
+    assert_eq!(run(copy.path(), &["check", "--print"]).0, Some(0));
+    let (code, stdout, _) = run(folder.path(), &["check", "--print", "--json"]);
+    let told: Value = serde_json::from_str(&stdout).expect("JSON");
+    let workers = json!({
+        "table": "[proxy]", "begins_table": false, "key": "workers", "value": "2", "origin": "mcpmeter.toml:6"
+    });
+    assert_eq!(code, Some(0));
+    assert!(told["settings"].as_array().is_some_and(|all| all.contains(&workers)), "{stdout}");
+}
+
+#[test]
 fn check_warns_of_what_is_valid_and_hardly_meant() {
     let folder = folder_with(&format!("[proxy]\ntrusted_proxies = [\"::/0\"]\n{ROUTE}"));
     let (code, stdout, stderr) = run(folder.path(), &["check"]);

@@ -24,7 +24,7 @@ fn config(store: &str, route: &str) -> String {
     format!(
         "[proxy]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\ntoken = {{ file = \"token\" }}\n\
          [store]\nurl = {store}\nflush_timeout_ms = 0\n[log]\nformat = \"json\"\nlevel = \"trace\"\n\
-         {route}[[route]]\nname = \"b\"\ncommand = [\"cat\"]\nenv = {{ KEY = {{ env = \"KEY\" }}, OTHER = \"{MARK}-env\" }}\n"
+         {route}[[route]]\nname = \"b\"\ncommand = [\"cat\", \"--\", \"--password\", \"{MARK}\"]\nenv = {{ KEY = {{ env = \"KEY\" }}, OTHER = \"{MARK}-env\" }}\n"
     )
 }
 
@@ -78,6 +78,8 @@ async fn nothing_that_runs_tells_a_secret() {
     for arguments in [
         &["check"][..],
         &["check", "--json"],
+        &["check", "--print"],
+        &["check", "--print", "--json"],
         &["doctor", "--admin", &admin],
         &["doctor", "--json", "--admin", &admin],
         &["calls"],

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::{secret, store};
 
@@ -23,6 +23,12 @@ const SECRET_WORDS: [&str; 10] = [
     "credential",
     "authorization",
 ];
+
+/// The environment of a program: names are chosen by its maker, so none of them tells that the value is no secret.
+const ENVIRONMENT: &str = ".route.env";
+
+/// The words of a program: an option's name tells what its value is.
+const COMMAND: &str = ".route.command";
 
 /// The text with secrets masked, of the same length and with the same lines.
 pub(super) fn mask_secrets(text: &str, tree: &DeTable<'_>) -> String {
@@ -82,8 +88,11 @@ fn collect_value(
     secrets: &mut Vec<Range<usize>>,
 ) {
     match value.get_ref() {
-        DeValue::Table(table) if is_secret => collect_unreferenced(text, table, path, secrets),
+        DeValue::Table(table) if is_secret || path == ENVIRONMENT => {
+            collect_unreferenced(text, table, path, secrets);
+        }
         DeValue::Table(table) => collect_secret_values(text, table, path, secrets),
+        DeValue::Array(array) if path == COMMAND => collect_options(text, array, secrets),
         DeValue::Array(array) => {
             array.iter().for_each(|element| collect_value(text, element, path, is_secret, secrets));
         }
@@ -106,6 +115,24 @@ fn collect_unreferenced(text: &str, table: &DeTable<'_>, path: &str, secrets: &m
             _ => false,
         };
         collect_value(text, value, path, !is_reference, secrets);
+    }
+}
+
+/// What follows an option that sounds secret: the next word, or what stands behind its `=`.
+fn collect_options(text: &str, words: &DeArray<'_>, secrets: &mut Vec<Range<usize>>) {
+    let mut follows = false;
+    for word in words {
+        let inside = inside_quotes(text, word.span());
+        let (option, value) = match text[inside.clone()].split_once('=') {
+            Some((option, value)) => (option, Some(inside.end - value.len()..inside.end)),
+            None => (&text[inside.clone()], None),
+        };
+        let is_secret = option.starts_with('-') && sounds_secret(option);
+        if follows && !is_secret {
+            secrets.push(inside.clone());
+        }
+        secrets.extend(value.filter(|_| is_secret));
+        follows = is_secret && inside.len() == option.len();
     }
 }
 

@@ -12,7 +12,19 @@ pub(super) struct Reader<'a> {
     pub(super) keys: Vec<String>,
     /// Where the valid values came from; a default is not listed.
     places: BTreeMap<String, Place>,
+    /// Every table that was opened, with what was asked of it.
+    pub(super) tables: Vec<Asked>,
     overrides: Vec<Override<'a>>,
+}
+
+/// One table: all its keys that exist, in the order in which they were asked for, and where their values stand.
+pub(super) struct Asked {
+    /// As the file heads it: `[proxy]`, `[[route]]`; empty for the whole file.
+    pub(super) header: String,
+    /// `proxy`, `route`; empty for the whole file.
+    pub(super) path: String,
+    /// A key that has no value has no place.
+    pub(super) keys: Vec<(&'static str, Place)>,
 }
 
 /// A value that takes the place of the file's.
@@ -32,7 +44,26 @@ impl<'a> Reader<'a> {
             used: false,
         });
         let overrides = overrides.chain(section_variables(source)).chain(database_url(source)).collect();
-        Self { source, problems: Vec::new(), keys: Vec::new(), places: BTreeMap::new(), overrides }
+        Self {
+            source,
+            problems: Vec::new(),
+            keys: Vec::new(),
+            places: BTreeMap::new(),
+            tables: Vec::new(),
+            overrides,
+        }
+    }
+
+    /// Opens a table, and gives it its number.
+    pub(super) fn open(&mut self, header: String, path: &str) -> usize {
+        self.tables.push(Asked { header, path: path.to_owned(), keys: Vec::new() });
+        self.tables.len() - 1
+    }
+
+    /// What a flag or a variable says of a key, if its place is one.
+    pub(super) fn overriding(&self, key: &str, place: &Place) -> Option<&'a str> {
+        let is_it = |one: &&Override<'_>| one.key == key && one.place == *place;
+        self.overrides.iter().find(is_it).map(|one| one.value)
     }
 
     /// The strongest override of a key. All its overrides count as used, also the weaker ones.

@@ -22,6 +22,8 @@ pub(super) struct Section<'r, 'a> {
     table: Option<&'a DeTable<'a>>,
     /// Where the table begins; nowhere if it is not in the file.
     header: Place,
+    /// Its number among the tables of the reader.
+    number: usize,
     known: Vec<&'static str>,
 }
 
@@ -36,29 +38,32 @@ pub(super) enum Reading<T> {
 impl<'r, 'a> Section<'r, 'a> {
     /// The whole file.
     pub(super) fn root(reader: &'r mut Reader<'a>, table: &'a DeTable<'a>) -> Self {
-        Self { reader, path: String::new(), table: Some(table), header: Place::Nowhere, known: Vec::new() }
+        let number = reader.open(String::new(), "");
+        let (path, table) = (String::new(), Some(table));
+        Self { reader, path, table, header: Place::Nowhere, number, known: Vec::new() }
     }
 
     /// The table under a key; one that is absent reads like an empty one, because variables may fill it.
     pub(super) fn section(&mut self, key: &'static str) -> Section<'_, 'a> {
         let found = self.find_in_file(key);
-        self.open(key, found)
+        self.open(key, found, ["[", "]"])
     }
 
     /// One table of an array of tables; `None` with a problem recorded if it is none.
     pub(super) fn element(&mut self, key: &str, value: &'a Spanned<DeValue<'a>>) -> Option<Section<'_, 'a>> {
         let found = Found::in_file(value, self.reader.source);
-        Some(self.open(key, Some(found))).filter(|section| section.is_present())
+        Some(self.open(key, Some(found), ["[[", "]]"])).filter(|section| section.is_present())
     }
 
-    fn open(&mut self, key: &str, found: Option<Found<'a>>) -> Section<'_, 'a> {
+    fn open(&mut self, key: &str, found: Option<Found<'a>>, brackets: [&str; 2]) -> Section<'_, 'a> {
         let path = self.full_key(key);
         let (mut table, mut header) = (None, Place::Nowhere);
         if let Some(found) = found {
             table = self.settle(key, found.place.clone(), found.as_table()).valid();
             header = found.place;
         }
-        Section { reader: self.reader, path, table, header, known: Vec::new() }
+        let number = self.reader.open(format!("{}{path}{}", brackets[0], brackets[1]), &path);
+        Section { reader: self.reader, path, table, header, number, known: Vec::new() }
     }
 
     /// Whether the table is in the file.
@@ -238,7 +243,10 @@ impl<'r, 'a> Section<'r, 'a> {
         self.reader.keys.push(full_key);
         let in_file = self.find_in_file(key);
         let source = self.reader.source;
-        overridden.map(|(text, place)| Found { raw: Raw::Text(text), place, source }).or(in_file)
+        let found = overridden.map(|(text, place)| Found { raw: Raw::Text(text), place, source }).or(in_file);
+        let place = found.as_ref().map_or(Place::Nowhere, |found| found.place.clone());
+        self.reader.tables[self.number].keys.push((key, place));
+        found
     }
 
     fn find_in_file(&mut self, key: &'static str) -> Option<Found<'a>> {
