@@ -71,6 +71,13 @@ impl Running {
     }
 }
 
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended, unless the test has failed.
+        let _ = self.child.kill();
+    }
+}
+
 #[tokio::test]
 async fn the_first_minute_from_the_greeting_to_ctrl_c() {
     let state = State::new();
