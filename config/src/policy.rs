@@ -11,8 +11,8 @@ pub struct Policy {
     /// The largest body that is read to find out which tool is called, in bytes. A larger one is answered with 413 where
     /// a rule, a key or a limit depends on the tool; elsewhere bodies of any size pass unread.
     pub max_body_bytes: u64,
-    /// How many bytes of such bodies are held at a time, all of them together, beyond the first 64 KiB of each. What finds
-    /// no room is answered with 503. At least [`Policy::max_body_bytes`].
+    /// How many bytes of such bodies are held at a time, and of those for servers that are programs, all of them together,
+    /// beyond the first 4 KiB of each. What finds no room is answered with 503. At least [`Policy::max_body_bytes`].
     pub max_held_bytes: u64,
     /// How long such a body may take, in milliseconds. A slower one is answered with 408.
     pub body_timeout_ms: u64,

@@ -15,6 +15,7 @@ mod nesting;
 mod object;
 
 pub(crate) use answer::Channel;
+pub(crate) use head::announces_call;
 
 use http::StatusCode;
 use std::borrow::Cow;

@@ -11,6 +11,7 @@ use crate::{
     lifecycle::{Activity, Kind, Stopping},
     occupancy::Place,
     patience::HeadWatch,
+    permission::TurnedAway,
     refusal::Refusal,
     refusals::Refusals,
     route::{Route, Server},
@@ -65,7 +66,8 @@ pub(crate) struct Asking {
     pub(crate) owner: TapOwner,
     limits: TimeLimits,
     upload_end: Option<UploadEnd>,
-    invited: bool,
+    /// Not if the client waits for `100 Continue`: whoever read its body would invite it.
+    pub(crate) invited: bool,
 }
 
 /// What all exchanges of one connection share.
@@ -91,13 +93,16 @@ impl Carrier {
                     Checked::Later => Box::pin(self.authenticate_slowly(&route, &request)).await,
                 };
                 match known {
-                    Ok(known) if self.asks_nothing(&known) => {
+                    Ok(known) if self.asks_nothing(&known, &request) => {
                         let asking = self.begin(&route, target, request, caller, &known);
                         match enter(&route, &asking.parts) {
                             Ok(place) => {
                                 self.carry(&route, asking, caller, Held { _place: place, _leave: None }).await
                             }
-                            Err(failure) => Box::pin(no_room(&failure, *asking)).await,
+                            Err(failure) => {
+                                let away = TurnedAway::unread(failure);
+                                Box::pin(self.turn_away(*away, &route, asking, caller)).await
+                            }
                         }
                     }
                     Ok(known) => {
@@ -148,7 +153,9 @@ impl Carrier {
         // Whose body has to be read first takes its room meanwhile.
         let place = match enter(route, &asking.parts) {
             Ok(place) => place,
-            Err(failure) => return no_room(&failure, *asking).await,
+            Err(failure) => {
+                return self.turn_away(*TurnedAway::unread(failure), route, asking, caller).await;
+            }
         };
         match self.ask_leave(route, &mut asking, known, caller).await {
             Ok(leave) => self.carry(route, asking, caller, Held { _place: place, _leave: Some(leave) }).await,
@@ -200,9 +207,10 @@ impl Carrier {
             // Rarer, and large.
             Server::Stdio(server) => {
                 return Box::pin(async {
+                    let admission = self.admission.load_full();
                     tokio::select! {
                         biased;
-                        sent = server.carry(request, tap) => sent,
+                        sent = server.carry(request, tap, &admission) => sent,
                         failure = limits.run_out(upload_end) => Sent::Broken(failure),
                     }
                 })
@@ -262,12 +270,6 @@ fn enter(route: &Route, parts: &Parts) -> Result<Option<Place>, Failure> {
     }
 }
 
-/// Answers a request that its route has no room for.
-async fn no_room(failure: &Failure, asking: Asking) -> Response<Content> {
-    let Asking { owner, body, invited, .. } = asking;
-    refuse(failure, owner, invited.then_some(body)).await
-}
-
 fn prepare_parts(parts: &mut Parts, target: Uri, route: &Route, needs_plain: bool) {
     let authority =
         parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
@@ -278,7 +280,7 @@ fn prepare_parts(parts: &mut Parts, target: Uri, route: &Route, needs_plain: boo
         Server::Http { host, .. } => host.as_ref(),
         Server::Stdio(_) => None,
     };
-    headers::prepare_request(&mut parts.headers, host.or(authority.as_ref()));
+    headers::prepare_request(&mut parts.headers, host.or(authority.as_ref()), route.authenticator.told_in());
     route.authenticator.exchange_credentials(&mut parts.headers);
     if needs_plain && parts.headers.contains_key(header::ACCEPT_ENCODING) {
         // What is inside gzip could not be changed.

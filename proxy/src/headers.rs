@@ -62,9 +62,10 @@ pub(crate) fn has_unknown_coding(headers: &HeaderMap) -> bool {
     chunked > 1
 }
 
-/// Makes a request's headers the upstream's: `host` replaces the client's unless that is to be preserved.
-pub(crate) fn prepare_request(headers: &mut HeaderMap, host: Option<&HeaderValue>) {
-    strip_hop_by_hop(headers);
+/// Makes a request's headers the upstream's: `host` replaces the client's unless that is to be preserved. What says who
+/// calls (`told`) is end-to-end, too: else the server would not learn what the row says.
+pub(crate) fn prepare_request(headers: &mut HeaderMap, host: Option<&HeaderValue>, told: &[HeaderName]) {
+    strip_hop_by_hop(headers, told);
     if let Some(host) = host {
         headers.insert(HOST, host.clone());
     }
@@ -72,11 +73,12 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, host: Option<&HeaderValue
 
 /// Makes a response's headers the client's.
 pub(crate) fn prepare_response(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
+    strip_hop_by_hop(headers, &[]);
 }
 
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named = named_in_connection(headers);
+fn strip_hop_by_hop(headers: &mut HeaderMap, kept: &[HeaderName]) {
+    let mut named = named_in_connection(headers);
+    named.retain(|name| !kept.contains(name));
     // Where both are given, the length is wrong (RFC 9112, 6.3), and obeying it would cut the body.
     let chunked = headers.contains_key(TRANSFER_ENCODING);
     let ends_here = |name: &HeaderName, value: &HeaderValue| {
@@ -121,7 +123,7 @@ mod tests {
     #[test]
     fn hop_by_hop_headers_end_here_and_credentials_survive() {
         let mut map = headers(&[
-            ("connection", "close, Authorization, x-hop, Mcp-Session-Id"),
+            ("connection", "close, Authorization, x-hop, Mcp-Session-Id, X-User"),
             ("keep-alive", "timeout=5"),
             ("authorization", "Bearer t"),
             ("mcp-session-id", "s"),
@@ -130,14 +132,17 @@ mod tests {
             ("transfer-encoding", "chunked"),
             ("expect", "100-continue"),
             ("host", "proxy"),
+            ("x-user", "ann"),
             ("x-end", "2"),
         ]);
-        prepare_request(&mut map, Some(&HeaderValue::from_static("up:1")));
+        let told = [HeaderName::from_static("x-user")];
+        prepare_request(&mut map, Some(&HeaderValue::from_static("up:1")), &told);
         let expected = headers(&[
             ("authorization", "Bearer t"),
             ("mcp-session-id", "s"),
             ("te", "trailers"),
             ("host", "up:1"),
+            ("x-user", "ann"),
             ("x-end", "2"),
         ]);
         let in_order = |map: &HeaderMap| {
@@ -159,7 +164,7 @@ mod tests {
     #[test]
     fn a_preserved_host_stays() {
         let mut map = headers(&[("host", "proxy")]);
-        prepare_request(&mut map, None);
+        prepare_request(&mut map, None, &[]);
         assert_eq!(map["host"], "proxy");
     }
 }

@@ -6,8 +6,9 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// As much as of any body is read ahead; it is not counted.
-const FREE: u64 = 64 << 10;
+/// Not counted: a small call is never refused because others hold much. A stream of HTTP/2 that holds as much costs about as
+/// much by itself.
+const FREE: u64 = 4 << 10;
 
 /// What is held at a time, kept over reloads.
 #[derive(Debug, Default)]

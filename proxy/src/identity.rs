@@ -185,6 +185,11 @@ impl Authenticator {
         }
     }
 
+    /// The headers that say who calls, where they are believed.
+    pub(crate) fn told_in(&self) -> &[HeaderName] {
+        if let Self::Header(trusted) = self { trusted.names() } else { &[] }
+    }
+
     /// Takes the caller's credentials off a request, and puts the server's in their place.
     pub(crate) fn exchange_credentials(&self, headers: &mut HeaderMap) {
         let upstream = match self {

@@ -14,11 +14,13 @@ use crate::{
     forward::{Asking, Caller, Carrier, path_and_query},
     identity::Known,
     policy::Asked,
+    reception::READ_OF_REFUSED,
     route::Route,
     tap::Tap,
+    time_limit::claims_stream,
     upstream::Upload,
 };
-use http::{Response, Uri, request::Parts};
+use http::{Request, Response, Uri, request::Parts};
 use http_body::Body as _;
 use judge::{Body, Judge};
 
@@ -26,9 +28,11 @@ use judge::{Body, Judge};
 const MAX_READ: usize = 64 << 10;
 
 impl Carrier {
-    /// Whether every request of such a caller may go on.
-    pub(crate) fn asks_nothing(&self, known: &Known) -> bool {
-        known.key.is_none() && self.admission.load().is_open()
+    /// Whether this request of such a caller may go on, whatever is in it.
+    pub(crate) fn asks_nothing<B>(&self, known: &Known, request: &Request<B>) -> bool {
+        known.key.is_none()
+            && self.admission.load().is_open()
+            && !claims_stream(request.method(), request.headers())
     }
 
     /// Leave for a request to go on. More of its body may have been read then.
@@ -70,12 +74,13 @@ impl Carrier {
         let per_minute = known.key.as_deref().and_then(|key| key.key.rate_per_minute);
         let is_legacy = route.instance.announces(path_and_query(target), self.clock.tick());
         let channel = if is_legacy { Channel::Elsewhere } else { Channel::Response };
+        let claims_stream = claims_stream(&parts.method, &parts.headers);
         // Whatever the method: a server may read any body.
         let mut read = if body.is_end_stream() { Body::Absent } else { Body::Unread };
         loop {
             // Anew for each look: a body may take its time to come, and the rules of then are none any more.
             let admission = self.admission.load_full();
-            let judge = Judge { admission: &admission, asked: &asked, per_minute, channel };
+            let judge = Judge { admission: &admission, asked: &asked, per_minute, channel, claims_stream };
             if let Some(leave) = judge.decide(&parts.headers, &read, self.clock.timestamp())? {
                 return Ok(leave);
             }
@@ -92,12 +97,14 @@ impl Carrier {
         caller: &Caller,
     ) -> Response<Content> {
         let TurnedAway { failure, answer, state } = away;
-        let Asking { parts, mut owner, mut body, .. } = *asking;
+        let Asking { parts, mut owner, mut body, invited, .. } = *asking;
         let (identity, at) = (route.instance.identity(), self.clock.tick());
         let client_ip = caller.origin.recorded(&parts.headers, self.clock.timestamp());
         if self.refusals.note_known(identity, client_ip.as_ref(), (owner.tap().auth(), &failure), at) {
-            let reading = body.read_off(MAX_READ);
-            let _ = Box::pin(tokio::time::timeout(crate::reception::READ_OF_REFUSED, reading)).await;
+            if invited {
+                let reading = body.read_off(MAX_READ);
+                let _ = Box::pin(tokio::time::timeout(READ_OF_REFUSED, reading)).await;
+            }
             if let Some(state) = state {
                 owner.tap().tell(|exchange, _| exchange.note_rate_limit_state(state));
             }

@@ -3,7 +3,7 @@
 //! not for streams.
 
 use crate::upstream::{UploadEnd, late};
-use http::{HeaderName, Method, request::Parts};
+use http::{HeaderMap, HeaderName, Method, request::Parts};
 use mcpmeter_config::Route;
 use mcpmeter_observer::Failure;
 use std::time::Duration;
@@ -95,16 +95,20 @@ fn total(limit_ms: Option<u64>, code: &'static str) -> Option<Total> {
 }
 
 /// A `GET` waits for what the server may say of itself, and `subscriptions/listen` (2026-07-28) is its successor.
-/// The header is required there; the body need not be read for it. Nobody makes a stream of a call by that header alone:
-/// servers of that revision refuse what the body does not say, and the others refuse the revision.
+/// The header is required there, and what the body says is compared with it (`permission`).
 pub(crate) fn is_stream(parts: &Parts) -> bool {
+    parts.method == Method::GET || claims_stream(&parts.method, &parts.headers)
+}
+
+/// Whether the head says that the body asks for a stream.
+pub(crate) fn claims_stream(method: &Method, headers: &HeaderMap) -> bool {
     let only = |name: HeaderName| {
-        let mut values = parts.headers.get_all(name).iter();
+        let mut values = headers.get_all(name).iter();
         values.next().filter(|_| values.next().is_none())
     };
-    parts.method == Method::GET
-        || only(MCP_METHOD).is_some_and(|method| method == "subscriptions/listen")
-            && only(MCP_PROTOCOL_VERSION).is_some_and(|version| version.as_bytes() >= FIRST_WITH_LISTEN)
+    method != Method::GET
+        && only(MCP_METHOD).is_some_and(|method| method == "subscriptions/listen")
+        && only(MCP_PROTOCOL_VERSION).is_some_and(|version| version.as_bytes() >= FIRST_WITH_LISTEN)
 }
 
 /// The end of the time that an answer has.

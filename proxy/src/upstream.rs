@@ -11,7 +11,7 @@ mod upload;
 
 pub(crate) use connect::{Connector, HeadLimits, set_options};
 pub(crate) use failure::{
-    UPLOAD_BROKEN, failure_mid_body, late, late_upload, no_room, no_room_to_judge, upload_broken,
+    UPLOAD_BROKEN, failure_mid_body, late, late_upload, no_room, no_room_to_hold, upload_broken,
 };
 pub(crate) use pool::{Lease, Pool};
 pub(crate) use upload::{Gathered, Upload, UploadEnd};

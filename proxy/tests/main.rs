@@ -17,6 +17,7 @@ mod endings;
 mod erase;
 mod every_column;
 mod forwarding;
+mod held_for_programs;
 mod hosts;
 mod http2;
 mod identity_headers;

@@ -2,7 +2,7 @@
 
 use super::{Envelope, Message, TOOLS_CALL, Unreadable};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use std::borrow::Cow;
 
 const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
@@ -10,16 +10,27 @@ const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
 
 impl Envelope<'_> {
     /// Whether a body with this head is surely no message, whatever its reader makes of its type: there is nothing in it, or
-    /// it is a form without a single character that an object or array of JSON needs. Authorization servers are asked with
-    /// forms (RFC 6749, 4.1.3).
+    /// it is a form without a single character that an object or array of JSON needs, and without a field that a server
+    /// which makes an object of it would take for a member of a message. Authorization servers are asked with forms
+    /// (RFC 6749, 4.1.3).
     pub(crate) fn is_surely_none(headers: &HeaderMap, body: &[u8]) -> bool {
         let of_form = |byte: &u8| byte.is_ascii_alphanumeric() || b"%&+=-._~*:/@!,".contains(byte);
         let may_be_form = || {
             !headers.contains_key(header::CONTENT_ENCODING)
-                && sole_type(headers)
-                    .is_some_and(|content_type| is_in_utf8(content_type, "application/x-www-form-urlencoded"))
+                && sole_type(headers).is_some_and(is_plain_form)
+                && form_urlencoded::parse(body).all(|(name, _)| is_harmless_field(&name))
         };
-        body.is_empty() || (body.iter().all(of_form) && may_be_form())
+        !announces_call(headers) && (body.is_empty() || (body.iter().all(of_form) && may_be_form()))
+    }
+
+    /// Whether a server may read characters of another encoding than UTF-8 in the body, as it is told to.
+    pub(crate) fn check_charset(headers: &HeaderMap) -> Result<(), Unreadable> {
+        let says_utf8 = |value: &HeaderValue| {
+            let text = value.to_str().unwrap_or("?;charset=?");
+            !text.contains(',') && text.split(';').skip(1).map(str::trim).all(is_harmless)
+        };
+        let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+        if types.all(says_utf8) { Ok(()) } else { Err(Unreadable::ContentType) }
     }
 
     /// Whether a body with this head can be judged at all.
@@ -47,23 +58,37 @@ impl Envelope<'_> {
     }
 }
 
+/// Whether routing headers say that a tool is called, whatever the body does.
+pub(crate) fn announces_call(headers: &HeaderMap) -> bool {
+    headers.contains_key(MCP_NAME) || headers.get_all(MCP_METHOD).iter().any(|method| method == TOOLS_CALL)
+}
+
+/// Nothing but the type itself: readers have been seen that look for `application/json` anywhere in the header.
+fn is_plain_form(content_type: &str) -> bool {
+    let (essence, charset) = content_type.split_once(';').unwrap_or((content_type, "charset=utf-8"));
+    essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        && charset.trim().eq_ignore_ascii_case("charset=utf-8")
+}
+
+/// Brackets and dots make objects of fields (`params[name]`); the members of a message need none.
+fn is_harmless_field(name: &str) -> bool {
+    let is_member = ["jsonrpc", "method", "params"].iter().any(|member| name.eq_ignore_ascii_case(member));
+    !is_member && !name.contains(['[', ']', '.'])
+}
+
 fn sole_type(headers: &HeaderMap) -> Option<&str> {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(content_type), None) = (types.next(), types.next()) else { return None };
     content_type.to_str().ok()
 }
 
-fn is_json_in_utf8(content_type: &str) -> bool {
-    is_in_utf8(content_type, "application/json")
-}
-
 /// A server that reads `charset` would decode the body by it, and see other characters than we. There is more than one way
 /// to write a parameter (RFC 2231: `charset*`, `charset*0`, `charset*0*`), and servers that read it as mail does know all
 /// of them; so a name has to be a plain token.
-fn is_in_utf8(content_type: &str, wanted: &str) -> bool {
+fn is_json_in_utf8(content_type: &str) -> bool {
     let mut parts = content_type.split(';').map(str::trim);
-    let is_wanted = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case(wanted));
-    is_wanted && !content_type.contains(',') && parts.all(is_harmless)
+    let is_json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
+    is_json && !content_type.contains(',') && parts.all(is_harmless)
 }
 
 fn is_harmless(parameter: &str) -> bool {
@@ -104,7 +129,6 @@ fn decode(value: &[u8]) -> Option<Cow<'_, str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
@@ -132,6 +156,12 @@ mod tests {
             ("application/x-www-form-urlencoded; charset=utf-7", "+AHsAIg-"),
             ("application/json", "a=b"),
             ("application/x-www-form-urlencoded, application/json", "a=b"),
+            ("application/x-www-form-urlencoded; x=application/json", "a=b"),
+            (FORM, "jsonrpc=2.0&id=1&method=tools%2Fcall&params%5Bname%5D=rm"),
+            (FORM, "Method=tools%2Fcall"),
+            (FORM, "m%65thod=x"),
+            (FORM, "params.name=rm"),
+            (FORM, "a%5B%5D=rm"),
         ] {
             let headers = headers(&[("content-type", content_type)]);
             assert!(!Envelope::is_surely_none(&headers, body.as_bytes()), "{content_type} {body}");
@@ -140,6 +170,29 @@ mod tests {
         assert!(!Envelope::is_surely_none(&packed, b"a=b"));
         let two = headers(&[("content-type", FORM), ("content-type", "application/json")]);
         assert!(!Envelope::is_surely_none(&two, b"a=b"));
+        let utf8 = headers(&[("content-type", "application/x-www-form-urlencoded; charset=UTF-8")]);
+        assert!(Envelope::is_surely_none(&utf8, b"a=b"));
+        for announced in [("mcp-method", "tools/call"), ("mcp-name", "rm")] {
+            assert!(!Envelope::is_surely_none(&headers(&[announced]), b""), "{announced:?}");
+        }
+        assert!(Envelope::is_surely_none(&headers(&[("mcp-method", "tools/list")]), b""));
+    }
+
+    #[test]
+    fn no_other_characters_are_read_than_those_of_utf8() {
+        for good in ["", "text/plain", "application/json; charset=utf-8", "multipart/form-data; boundary=x"] {
+            assert_eq!(Envelope::check_charset(&headers(&[("content-type", good)])), Ok(()), "{good}");
+        }
+        for bad in [
+            "application/json; charset=utf-7",
+            "a/b; charset*=us-ascii''utf-7",
+            "a/b, c/d; x=y",
+            "a/b; x=\u{e9}",
+        ] {
+            let told = Envelope::check_charset(&headers(&[("content-type", bad)]));
+            assert_eq!(told, Err(Unreadable::ContentType), "{bad}");
+        }
+        assert_eq!(Envelope::check_charset(&HeaderMap::new()), Ok(()));
     }
 
     #[test]

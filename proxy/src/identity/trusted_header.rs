@@ -13,14 +13,19 @@ use std::{net::IpAddr, sync::Arc};
 
 /// Which headers are believed, and from where.
 pub(crate) struct TrustedHeader {
-    user: HeaderName,
-    organization: Option<HeaderName>,
+    /// That of the user, and then that of the organisation, if there is one.
+    names: Vec<HeaderName>,
     networks: Vec<IpNet>,
 }
 
 impl TrustedHeader {
     pub(super) fn new(user: &HeaderName, organization: Option<&HeaderName>, networks: &[IpNet]) -> Self {
-        Self { user: user.clone(), organization: organization.cloned(), networks: networks.to_vec() }
+        let names = [Some(user), organization].into_iter().flatten().cloned().collect();
+        Self { names, networks: networks.to_vec() }
+    }
+
+    pub(super) fn names(&self) -> &[HeaderName] {
+        &self.names
     }
 
     /// `peer` is who has made the connection, never who it says it speaks for.
@@ -29,8 +34,9 @@ impl TrustedHeader {
         if !self.networks.iter().any(|network| network.contains(&peer)) {
             return Err(Denied::untrusted_network());
         }
-        let user = name_in(headers, &self.user)?.ok_or_else(Denied::no_user)?;
-        let organization = self.organization.as_ref().map(|name| name_in(headers, name)).transpose()?;
+        let mut told = self.names.iter().map(|name| name_in(headers, name));
+        let user = told.next().transpose()?.flatten().ok_or_else(Denied::no_user)?;
+        let organization = told.next().transpose()?;
         Ok(Arc::new(Caller {
             auth_method: AuthMethod::Header,
             auth_state: AuthState::Ok,

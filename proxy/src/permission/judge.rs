@@ -4,7 +4,7 @@
 use super::turned_away::TurnedAway;
 use crate::{
     admission::{Admission, Leave},
-    envelope::{Channel, Envelope, Unreadable},
+    envelope::{Channel, Envelope, Unreadable, announces_call},
     policy::{Asked, Verdict},
     upstream::{self, Gathered, Upload},
 };
@@ -30,6 +30,8 @@ pub(super) struct Judge<'a> {
     /// What the key allows itself.
     pub(super) per_minute: Option<u32>,
     pub(super) channel: Channel,
+    /// It says to be a stream that a body asks for, which has no place among calls and no time limit of theirs.
+    pub(super) claims_stream: bool,
 }
 
 type Judged<T> = Result<T, Box<TurnedAway>>;
@@ -45,7 +47,7 @@ impl Judge<'_> {
         match gathered {
             Gathered::Whole(bytes) => Ok(Body::Read(bytes)),
             Gathered::TooLong => Ok(Body::TooLong(body.first_byte())),
-            Gathered::NoRoom => Err(TurnedAway::unread(upstream::no_room_to_judge())),
+            Gathered::NoRoom => Err(TurnedAway::unread(upstream::no_room_to_hold())),
             Gathered::BrokenOff => Err(TurnedAway::broken_off()),
         }
     }
@@ -58,15 +60,21 @@ impl Judge<'_> {
         }
         let judges_tools = self.admission.reads_bodies(self.asked);
         let is_counted = self.per_minute.is_some() || self.admission.counts(self.asked);
-        if matches!(body, Body::Absent) || !(judges_tools || is_counted) {
+        if matches!(body, Body::Absent) && judges_tools && announces_call(headers) {
+            return Err(TurnedAway::unreadable(Unreadable::HeaderMismatch));
+        }
+        if matches!(body, Body::Absent) || !(judges_tools || is_counted || self.claims_stream) {
             return Ok(Some(Leave::default()));
         }
         let leave = match body {
             Body::Absent | Body::Unread => return Ok(None),
             Body::Read(bytes) if Envelope::is_surely_none(headers, bytes) => Ok(Leave::default()),
             Body::Read(bytes) if judges_tools => self.judge(headers, bytes, now),
-            Body::Read(bytes) => self.count(headers, bytes, now),
-            Body::TooLong(_) if judges_tools => Err(TurnedAway::unreadable(Unreadable::TooLarge)),
+            Body::Read(bytes) if is_counted => self.count(headers, bytes, now),
+            Body::Read(bytes) => self.keep_to_claim(headers, bytes).map(|()| Leave::default()),
+            Body::TooLong(_) if judges_tools || self.claims_stream => {
+                Err(TurnedAway::unreadable(Unreadable::TooLarge))
+            }
             Body::TooLong(first) => self.count_one(headers, *first, Unreadable::TooLarge, now),
         };
         leave.map(Some)
@@ -84,6 +92,8 @@ impl Judge<'_> {
     }
 
     fn count(&self, headers: &HeaderMap, bytes: &Bytes, now: Timestamp) -> Judged<Leave> {
+        Envelope::check_charset(headers).map_err(TurnedAway::unreadable)?;
+        self.keep_to_claim(headers, bytes)?;
         match Envelope::read(bytes) {
             Ok(envelope) => self.enter(&envelope.calls().collect::<Vec<_>>(), now),
             Err(unreadable) => {
@@ -91,6 +101,16 @@ impl Judge<'_> {
                 self.count_one(headers, first, unreadable, now)
             }
         }
+    }
+
+    /// Who says to ask for a stream has to ask for one: a server that does not know these headers would do what the body
+    /// says, as long as it likes. One that knows them refuses what differs, too (2026-07-28, basic/transports).
+    fn keep_to_claim(&self, headers: &HeaderMap, bytes: &Bytes) -> Judged<()> {
+        if !self.claims_stream {
+            return Ok(());
+        }
+        let envelope = Envelope::read(bytes).map_err(TurnedAway::unreadable)?;
+        envelope.check_agreement(headers).map_err(TurnedAway::unreadable)
     }
 
     /// It may be a call; of a batch, or of what is inside gzip, nobody knows how many.

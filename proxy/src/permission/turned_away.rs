@@ -41,7 +41,7 @@ impl TurnedAway {
     }
 
     /// It could not be read, for no fault of what is in it.
-    pub(super) fn unread(failure: Failure) -> Box<Self> {
+    pub(crate) fn unread(failure: Failure) -> Box<Self> {
         let answer = Refusal::of_failure(&failure).into_text();
         Box::new(Self { failure, answer, state: None })
     }

@@ -65,19 +65,20 @@ pub(crate) fn no_room(limit: u32) -> Failure {
     }
 }
 
-/// A request that has to be judged, where too much of others is held for that already.
-pub(crate) fn no_room_to_judge() -> Failure {
+/// A request that has to be read before it goes on, where too much of others is held for that already.
+pub(crate) fn no_room_to_hold() -> Failure {
     Failure {
         code: "max_held_bytes",
-        message: "too much of requests that have to be judged is held already".to_owned(),
+        message: "too much of requests is held already that have to be read before they go on".to_owned(),
         ..no_room(0)
     }
 }
 
-/// A request that did not come within the time that it has where it must be judged.
+/// A request that did not come within the time that it has where it is read before it goes on. That is its client's doing.
 pub(crate) fn late_upload(limit: Duration) -> Failure {
     Failure {
-        detail: StatusDetail::Unreachable,
+        status: Status::Cancelled,
+        detail: StatusDetail::ClientLeftBeforeHead,
         message: format!("the request was not complete within {limit} ms", limit = limit.as_millis()),
         http_status: Some(408),
         ..late("body_timeout", limit)
