@@ -8,11 +8,12 @@ use crate::{
     budget::{Budget, Permit},
     call::CallRecord,
     jsonrpc::{Message, Taped},
-    redact::{End, Redactor},
+    redact::{End, Redactor, own},
     word::Status,
 };
 use arc_swap::ArcSwap;
 use std::{
+    borrow::Cow,
     fmt,
     sync::{
         Arc,
@@ -23,7 +24,8 @@ use std::{
 /// Bytes beyond the cap that are held of a body, so that a secret at the cap is seen as a whole and masked. Of one that goes
 /// on even beyond these, nothing stays that it could be told from.
 const WINDOW: usize = 4 << 10;
-/// Bytes of bodies that one instance holds at a time, in open calls and in finished ones that are not stored yet.
+/// Bytes of bodies that one instance holds at a time, in open calls and in finished ones that are not stored yet. A message
+/// that is still coming is held beside them.
 const MAX_HELD: usize = 32 << 20;
 
 /// Of which calls an instance keeps bodies.
@@ -116,10 +118,16 @@ impl Keeping {
     }
 
     /// The bodies of a call that begins; `None` where they are not kept.
-    pub(crate) fn begin(self: &Arc<Self>, request: &Message) -> Option<Arc<HeldBodies>> {
+    /// `secrets` are those that the client has shown beside them.
+    pub(crate) fn begin<'s>(
+        self: &Arc<Self>,
+        request: &Message,
+        secrets: impl Iterator<Item = &'s str>,
+    ) -> Option<Arc<HeldBodies>> {
         (self.held_bytes() > 0).then(|| {
             let request = Side::of(request, &self.held);
-            Arc::new(HeldBodies { request, answer: Side::Absent, keeping: Arc::clone(self) })
+            let secrets = secrets.map(Box::from).collect();
+            Arc::new(HeldBodies { request, answer: Side::Absent, secrets, keeping: Arc::clone(self) })
         })
     }
 }
@@ -180,6 +188,8 @@ enum Side {
 pub struct HeldBodies {
     request: Side,
     answer: Side,
+    /// What must not be in them, whatever it looks like.
+    secrets: Box<[Box<str>]>,
     keeping: Arc<Keeping>,
 }
 
@@ -192,7 +202,7 @@ impl Side {
         }
     }
 
-    fn redact(&self, redactor: &Redactor, cap: usize) -> Option<Result<Body, Unkept>> {
+    fn redact(&self, redactor: &Redactor, secrets: &[Box<str>], cap: usize) -> Option<Result<Body, Unkept>> {
         let (message, bytes, was_cut) = match self {
             Self::Absent => return None,
             Self::Unkept(why) => return Some(Err(*why)),
@@ -207,6 +217,11 @@ impl Side {
             Err(_) => return Some(Err(Unkept::NotUtf8)),
         };
         let mut text = redactor.redact_message(message, End::of(was_cut));
+        for secret in secrets {
+            if let Cow::Owned(without) = own::without(&text, secret) {
+                text = without;
+            }
+        }
         let is_cut = was_cut || text.len() > cap;
         text.truncate(text.floor_char_boundary(cap));
         Some(Ok(Body { text, bytes, is_cut }))
@@ -224,7 +239,9 @@ impl HeldBodies {
     pub fn redact(&self) -> impl Iterator<Item = (BodySide, Result<Body, Unkept>)> {
         let (redactor, cap) = (self.keeping.redactor.load(), self.keeping.rule().max_bytes as usize);
         let sides = [(BodySide::Request, &self.request), (BodySide::Answer, &self.answer)];
-        sides.into_iter().filter_map(move |(name, side)| Some((name, side.redact(&redactor, cap)?)))
+        sides
+            .into_iter()
+            .filter_map(move |(name, side)| Some((name, side.redact(&redactor, &self.secrets, cap)?)))
     }
 }
 

@@ -240,6 +240,7 @@ impl Exchange {
     /// The next finished record; `now` is just before the frame goes on.
     pub fn poll_finished(&mut self, now: Tick) -> Option<Box<CallRecord>> {
         let Finished { mut record, answered_at } = self.finished.pop_front()?;
+        self.facts.hide_own_secrets(&mut record);
         record.proxy_us = answered_at.map(|read_at| now.micros_since(read_at));
         Some(record)
     }

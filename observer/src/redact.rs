@@ -14,6 +14,7 @@ mod iban;
 mod named;
 mod number;
 mod opaque;
+pub(crate) mod own;
 mod place;
 mod private_key;
 mod token;
@@ -124,9 +125,18 @@ impl Redactor {
 
     /// A text as a record may keep it: secrets masked, at most `cap` bytes, cut at a whole character.
     pub(crate) fn keep(&self, text: &str, cap: usize, end: End) -> Text {
-        let until = if end == End::Cut { place::safe_end(text) } else { text.len() };
-        let masked = self.redact_until(text, until, "");
+        let text = self.read_document(text, end);
+        let until = if end == End::Cut { place::safe_end(&text) } else { text.len() };
+        let masked = self.redact_until(&text, until, "");
         masked[..masked.floor_char_boundary(cap)].into()
+    }
+
+    /// A text that is a document itself, as many tools answer, read as one: there, names say what other strings are.
+    fn read_document<'t>(&self, text: &'t str, end: End) -> Cow<'t, str> {
+        if text.len() > MAX_TEXT || !document::is_one(text) {
+            return Cow::Borrowed(text);
+        }
+        Cow::Owned(document::redact(self, text, usize::MAX, end))
     }
 
     /// The same for what stands in JSON without quotes.

@@ -7,12 +7,13 @@ use crate::{
     jsonrpc::{IdToken, Leaf, Message},
     outcome::words_of,
     outside_session::{OutsideSession, SoftKey},
-    redact::{End, Redactor},
+    redact::{End, Redactor, own},
     word::{AuthMethod, AuthState, Method},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::{
+    borrow::Cow,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
@@ -167,6 +168,30 @@ impl Facts {
         record.client_ip = self.client_ip.clone();
         record.user_agent = user_agent;
         record
+    }
+
+    /// What the client has shown in this head, as its server may repeat it: the session's id, and the credentials without
+    /// their scheme.
+    pub(super) fn own_secrets(&self) -> impl Iterator<Item = &str> {
+        fn text(value: &Option<HeaderValue>) -> Option<&str> {
+            value.as_ref()?.to_str().ok()
+        }
+        let credentials = text(&self.credentials).and_then(|shown| shown.split_whitespace().last());
+        [text(&self.session_id), credentials]
+            .into_iter()
+            .flatten()
+            .filter(|secret| own::is_long_enough(secret))
+    }
+
+    /// Takes them out of what a record says of a failure.
+    pub(super) fn hide_own_secrets(&self, record: &mut CallRecord) {
+        for text in [&mut record.error_message, &mut record.error_detail].into_iter().flatten() {
+            for secret in self.own_secrets() {
+                if let Cow::Owned(without) = own::without(text, secret) {
+                    *text = without.into();
+                }
+            }
+        }
     }
 
     /// How the caller proved who it is, and what came of that.

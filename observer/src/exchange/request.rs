@@ -127,7 +127,7 @@ impl Exchange {
         if let Some(opened) = &mut self.opened {
             opened.push(record.id);
         }
-        record.bodies = self.instance.memory.keeping.begin(message);
+        record.bodies = self.instance.memory.keeping.begin(message, self.facts.own_secrets());
         let mut call = OpenCall {
             record,
             id: message.id(),

@@ -13,6 +13,16 @@ use std::borrow::Cow;
 /// What stands in the place of a value whose name says all.
 const MASK: &str = "[redacted]";
 
+/// What a JSON Schema says of a field, in an object under its name.
+const SCHEMA: [&str; 8] =
+    ["type", "description", "title", "format", "pattern", "enum", "default", "examples"];
+
+/// Whether a text looks like an object or array of JSON.
+pub(super) fn is_one(text: &str) -> bool {
+    let mut signs = text.bytes().filter(|byte| !byte.is_ascii_whitespace());
+    matches!(signs.next(), Some(b'{' | b'[')) && matches!(signs.next(), Some(b'{' | b'[' | b'"'))
+}
+
 /// A JSON text as it may be kept, as far as the first `cap` bytes go. It may have been cut already.
 pub(super) fn redact(redactor: &Redactor, json: &str, cap: usize, end: End) -> String {
     let mut document = Document {
@@ -20,6 +30,8 @@ pub(super) fn redact(redactor: &Redactor, json: &str, cap: usize, end: End) -> S
         kept: String::with_capacity(json.len().min(cap)),
         named: None,
         in_array: None,
+        in_object: None,
+        before: None,
         told: None,
         is_split: private_key::is_split(json),
     };
@@ -75,6 +87,10 @@ struct Document<'a> {
     named: Option<Class>,
     /// The same of an array's elements.
     in_array: Option<Class>,
+    /// What the name of an object says of all that is in it: `{"password": {"old": …, "new": …}}`.
+    in_object: Option<Class>,
+    /// What the string before says in a flat list: `["Authorization", …]`.
+    before: Option<Class>,
     /// What a value says about another one: `{"name": "password", "value": …}`.
     told: Option<Class>,
     /// Pieces of a private key may be in several strings.
@@ -103,14 +119,20 @@ impl Document<'_> {
             (Some(class), Some(value)) if value.starts_with('[') && !value.contains(']') => {
                 self.in_array = Some(class)
             }
+            (Some(Class::Secret), Some(value)) if value.starts_with('{') => {
+                self.in_object = Some(Class::Secret)
+            }
             (Some(Class::Secret), Some(value)) => return self.push_scalar(between, value),
             _ => {}
+        }
+        if between.trim() != "," {
+            self.before = None;
         }
         if between.contains([']', '{']) {
             self.in_array = None;
         }
         if between.contains('}') {
-            self.told = None;
+            (self.told, self.in_object) = (None, None);
         }
         self.push_bare(between);
     }
@@ -138,7 +160,7 @@ impl Document<'_> {
     }
 
     fn push_string(&mut self, literal: &str, is_name: bool) {
-        let class = self.named.take().or(self.in_array).filter(|_| !is_name);
+        let class = self.named.take().or(self.in_array).or(self.before.take()).filter(|_| !is_name);
         // What was cut is read as far as it goes; a half escape at its end cannot be.
         let Ok(text) = serde_json::from_str::<String>(literal) else {
             let masked = match class {
@@ -171,11 +193,15 @@ impl Document<'_> {
     /// What a string says about those behind it.
     fn learn(&mut self, text: &str, is_name: bool) {
         if !is_name {
-            self.told = class_of_field(text).or(self.told.take());
+            let class = class_of_field(text);
+            self.told = class.or(self.told.take());
+            // Names stand in lists of names, too.
+            self.before = class.map(|class| if class == Class::Secret { Class::Perhaps } else { class });
         } else if matches!(text, "value" | "val" | "content") {
-            self.named = self.told.take();
+            self.named = self.told.take().or(self.in_object);
         } else {
-            self.named = class_of_field(text);
+            let of_object = self.in_object.filter(|_| !SCHEMA.contains(&text));
+            self.named = class_of_field(text).or(of_object);
         }
     }
 
@@ -189,6 +215,9 @@ impl Document<'_> {
         if is_secret || (self.is_split && private_key::is_body(text)) {
             return Cow::Owned(MASK.to_owned());
         }
-        self.redactor.redact(text)
+        match self.redactor.read_document(text, End::Whole) {
+            Cow::Borrowed(text) => self.redactor.redact(text),
+            Cow::Owned(read) => Cow::Owned(self.redactor.redact(&read).into_owned()),
+        }
     }
 }

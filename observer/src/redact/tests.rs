@@ -48,7 +48,7 @@ const FORMS: &[(&str, &str)] = &[
     ("cannot reach https://u:p@db.internal/x?y", "cannot reach https://[redacted]@db.internal/x?y"),
     ("postgres://u:p@ss@h/db, redis://:hunter2@h:1", "postgres://[redacted]@h/db, redis://[redacted]@h:1"),
     ("postgres://u:p/s?s@h/db", "postgres://[redacted]@h/db"),
-    ("{\"q\":\"jdbc:postgresql:\\/\\/u:hunter@h\"}", "{\"q\":\"jdbc:postgresql:\\/\\/[redacted]@h\"}"),
+    ("{\"q\":\"jdbc:postgresql:\\/\\/u:hunter@h\"}", "{\"q\":\"jdbc:postgresql://[redacted]@h\"}"),
     (
         "see https://a.example/cb?access_token=s3cret&x=1,2 or ask",
         "see https://a.example/cb?access_token=[redacted]&x=1,2 or ask",
@@ -209,6 +209,41 @@ fn strings_of_a_document_are_read_as_they_are_meant() {
 }
 
 /// Each rule is there for something that no other one finds.
+#[test]
+fn what_names_say_holds_where_documents_stand_in_texts_and_objects_under_names() {
+    for (text, kept) in [
+        (
+            r#"{"name":"Authorization","value":"Zx81hunter"}"#,
+            r#"{"name":"Authorization","value":"[redacted]"}"#,
+        ),
+        (
+            r#"{ "passwords": ["hunter12"], "user": "ann" }"#,
+            r#"{ "passwords": ["[redacted]"], "user": "ann" }"#,
+        ),
+        (r#"{"password":{"value":"hunter12"},"id":"a"}"#, r#"{"password":{"value":"[redacted]"},"id":"a"}"#),
+        (
+            r#"{"password":{"old":"hunter1x","new":"hunter2x"}}"#,
+            r#"{"password":{"old":"[redacted]","new":"[redacted]"}}"#,
+        ),
+        (
+            r#"["Authorization","Zx81hunter","Accept","text/html"]"#,
+            r#"["Authorization","[redacted]","Accept","text/html"]"#,
+        ),
+        ("Incorrect API key provided: zX81hunter22", "Incorrect API key provided: [redacted]"),
+        // What must stay.
+        (
+            r#"{"properties":{"password":{"type":"string","description":"The password of the user"}},"required":["password","email"]}"#,
+            r#"{"properties":{"password":{"type":"string","description":"The password of the user"}},"required":["password","email"]}"#,
+        ),
+        ("[ok] all of it", "[ok] all of it"),
+    ] {
+        assert_eq!(&*keep(text, 2048), kept);
+        let inside = serde_json::json!({ "content": [{ "type": "text", "text": text }] }).to_string();
+        let kept = serde_json::json!({ "content": [{ "type": "text", "text": kept }] }).to_string();
+        assert_eq!(&*Redactor::default().redact_document(&inside, 4096), kept);
+    }
+}
+
 #[test]
 fn without_a_rule_something_of_its_kind_survives() {
     let mut dice = Dice(7);

@@ -20,7 +20,7 @@ const MAX_BLANKS: usize = 8;
 
 /// Signs, the longest first.
 const SIGNS: [&str; 12] = ["=>", ":=", "==", "->", "=", ":", "：", "＝", "%3D", "%3A", "&gt;", "↦"];
-const VERBS: [&str; 5] = ["is ", "was ", "は", "が", "to "];
+const VERBS: [&str; 7] = ["is ", "was ", "は", "が", "to ", "provided: ", "given: "];
 
 /// What names go on with and are still the same: `passwords`, `password2`, `passwordHash`.
 const SUFFIXES: [&str; 9] =

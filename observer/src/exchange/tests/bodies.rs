@@ -239,3 +239,22 @@ fn an_instance_holds_so_much_at_a_time_and_says_what_it_could_not() {
     let record = only(exchanged(&instance, &request, JSON, ANSWER, 4096));
     assert!(read(&record).iter().all(|(_, body)| body.is_ok()));
 }
+
+#[test]
+fn what_the_client_has_shown_in_its_head_is_nowhere_in_what_is_kept() {
+    let shown = [("mcp-session-id", "sess-0f1e2d3c"), ("authorization", "Bearer zx81token")];
+    let failed = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"Session sess-0f1e2d3c not found",
+                     "data":{"said":"no such token zx81token"}}}"#;
+    let instance = keeping(KeepBodies::All, 1_000);
+    let mut exchange = begin(&instance, http::Method::POST, "/mcp", &shown);
+    exchange.handle_request_data(CALL.as_bytes(), Tick(10 * MS));
+    exchange.handle_request_end(Tick(10 * MS));
+    respond(&mut exchange, 200, JSON, 20);
+    exchange.handle_response_data(failed.as_bytes(), Tick(30 * MS));
+    exchange.handle_response_end(Tick(30 * MS));
+    let record = only(take(&mut exchange));
+    assert_eq!(record.error_message.as_deref(), Some("Session [redacted] not found"));
+    assert_eq!(record.error_detail.as_deref(), Some(r#"{"data":{"said":"no such token [redacted]"}}"#));
+    let [(_, Ok(_)), (_, Ok(answer))] = &*read(&record) else { panic!("both are kept") };
+    assert!(!answer.text.contains("0f1e2d3c") && !answer.text.contains("zx81token"), "{}", answer.text);
+}
