@@ -1,7 +1,7 @@
 //! The task that carries the outbox into PostgreSQL: batch after batch, for ever, whatever happens to the
 //! database.
 //!
-//! At most every 200 ms it reads what is durable beyond the cursor, stores it (`batch`, `shipment`), and only
+//! Every 0.2 to 1 s (`interval`) it reads what is durable beyond the cursor, stores it (`batch`, `shipment`), and only
 //! then lets the writer delete it. After any error the connection is thrown away and the cursor asked for again,
 //! which settles what became of a commit that was never answered (`settle`). It never gives a record up because
 //! time has passed; over a slow link batches become smaller (`pace`). A record that PostgreSQL can never take is
@@ -13,6 +13,7 @@ mod batch;
 mod bodies;
 mod error;
 mod gaps;
+mod interval;
 mod pace;
 mod progress;
 mod samples;
@@ -41,8 +42,6 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 use uuid::Uuid;
 
-/// The shortest time between two batches, unless there was more to ship.
-const PERIOD: Duration = Duration::from_millis(200);
 /// How long one batch may take before the connection is taken for dead, over a link that is fast enough.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a shipper with nothing to ship asks for the cursor, and so learns that PostgreSQL has gone.
@@ -146,16 +145,18 @@ impl Shipper {
 
     async fn ship_for_ever(&mut self) {
         while !self.has_outbox() {
-            sleep(PERIOD).await;
+            sleep(interval::SHORTEST).await;
         }
         loop {
             let began = Instant::now();
-            let pause = match self.ship_and_tell().await {
-                Ok(Shipped::Some) => Duration::ZERO,
-                Ok(_) => PERIOD.saturating_sub(began.elapsed()),
-                Err(()) => self.backoff.wait(),
-            };
-            sleep(pause).await;
+            match self.ship_and_tell().await {
+                Ok(Shipped::Some) => {}
+                Ok(_) => {
+                    let waiting = || self.shared.ledger.written_seq() - self.progress.settled;
+                    interval::pass(began, waiting).await;
+                }
+                Err(()) => sleep(self.backoff.wait()).await,
+            }
         }
     }
 

@@ -15,7 +15,7 @@
 //! wrong for long: what is counted here but never becomes a row is forgotten by the next look.
 //!
 //! What other proxies let through between two looks is not known here: together they may go beyond a quota by the calls of
-//! the others in that time, which is 5 seconds and what it takes a row to get into the store (half a second, or the whole
+//! the others in that time, which is 5 seconds and what it takes a row to get into the store (a second and a half, or the whole
 //! time that the store is away). Before the first look, and in the first seconds of a new day, nothing is known of others.
 
 mod period;
