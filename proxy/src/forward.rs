@@ -9,7 +9,6 @@ use crate::{
     headers,
     identity::{Checked, Known},
     lifecycle::{Activity, Kind, Stopping},
-    occupancy::Place,
     patience::HeadWatch,
     permission::TurnedAway,
     refusal::Refusal,
@@ -95,7 +94,7 @@ impl Carrier {
                 match known {
                     Ok(known) if self.asks_nothing(&known, &request) => {
                         let asking = self.begin(&route, target, request, caller, &known);
-                        match enter(&route, &asking.parts) {
+                        match route.enter(&asking.parts) {
                             Ok(place) => {
                                 self.carry(&route, asking, caller, Held { _place: place, _leave: None }).await
                             }
@@ -132,7 +131,8 @@ impl Carrier {
         }
         let (tap, owner) = self.observe(&route.instance, &target, &parts, caller, known.caller.clone());
         route.begin_metering(&tap);
-        let limits = TimeLimits::of(&route.config, &parts);
+        let standing = || route.authenticator.standing(known, self.clock);
+        let limits = TimeLimits::of(&route.config, &parts, standing);
         let upload_end = limits.upload_end();
         // A client that waits for `100 Continue` must not be invited to upload into nothing.
         let invited = !parts.headers.contains_key(header::EXPECT);
@@ -151,7 +151,7 @@ impl Carrier {
         caller: &Caller,
     ) -> Response<Content> {
         // Whose body has to be read first takes its room meanwhile.
-        let place = match enter(route, &asking.parts) {
+        let place = match route.enter(&asking.parts) {
             Ok(place) => place,
             Err(failure) => {
                 return self.turn_away(*TurnedAway::unread(failure), route, asking, caller).await;
@@ -258,16 +258,6 @@ impl Carrier {
 
 pub(crate) fn path_and_query(target: &Uri) -> &str {
     target.path_and_query().map_or("/", |target| target.as_str())
-}
-
-/// Room for an exchange in its route. A stream needs none: it may last for ever, and would take the room of calls.
-fn enter(route: &Route, parts: &Parts) -> Result<Option<Place>, Failure> {
-    match route.config.max_exchanges {
-        Some(limit) if !is_stream(parts) => {
-            route.occupancy.enter(limit).map(Some).ok_or_else(|| upstream::no_room(limit))
-        }
-        _ => Ok(None),
-    }
 }
 
 fn prepare_parts(parts: &mut Parts, target: Uri, route: &Route, needs_plain: bool) {

@@ -11,28 +11,30 @@ mod metadata;
 mod passing;
 mod remembered;
 mod signature;
+mod standing;
 mod token;
+mod token_gate;
 mod trusted_header;
 
 pub(crate) use denied::Denied;
 pub(crate) use key_files::examine;
 pub(crate) use metadata::metadata;
 pub(crate) use passing::BearerHash;
+pub(crate) use standing::Standing;
 
 use crate::{
+    clock::Clock,
     headers::drop_those,
     key_ring::{KeyRing, KnownKey},
 };
-use credentials::Presented;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use key::KeyGate;
-use key_set::{KeySet, Keys};
 use mcpmeter_config as config;
 use mcpmeter_observer::{AuthMethod, AuthState, Caller, Timestamp};
 use passing::Passing;
-use remembered::{Remembered, fingerprint};
-use std::{net::IpAddr, sync::Arc, time::Instant};
-use token::{BadToken, TokenRules, Verified};
+use std::{net::IpAddr, sync::Arc};
+use token::BadToken;
+use token_gate::{NotPassed, TokenGate, Tokens};
 use trusted_header::TrustedHeader;
 
 /// Where a client may have a key beside `Authorization`.
@@ -50,21 +52,6 @@ pub(crate) enum Authenticator {
     Jwt(Box<TokenGate>),
     /// By what a proxy in front of us says.
     Header(Box<TrustedHeader>),
-}
-
-/// Tokens of one issuer.
-pub(crate) struct Tokens {
-    rules: TokenRules,
-    keys: KeySet,
-    remembered: Remembered,
-}
-
-/// Where only valid tokens pass.
-pub(crate) struct TokenGate {
-    tokens: Tokens,
-    scopes: Vec<String>,
-    /// What the server gets in the token's place.
-    upstream_authorization: Option<HeaderValue>,
 }
 
 /// What is known of a caller that passes.
@@ -95,11 +82,7 @@ impl Authenticator {
                 Self::Passthrough(Box::new(Passing { tokens, hash }))
             }
             config::Identity::Jwt { tokens, scopes, upstream_authorization, .. } => {
-                Self::Jwt(Box::new(TokenGate {
-                    tokens: Tokens::of(tokens),
-                    scopes: scopes.clone(),
-                    upstream_authorization: upstream_authorization.as_ref().and_then(secret_value),
-                }))
+                Self::Jwt(Box::new(TokenGate::new(tokens, scopes, upstream_authorization.as_ref())))
             }
             config::Identity::Header { user, organization, networks } => {
                 Self::Header(Box::new(TrustedHeader::new(user, organization.as_ref(), networks)))
@@ -185,6 +168,12 @@ impl Authenticator {
         }
     }
 
+    /// What a caller's stream hangs on, if that can end.
+    pub(crate) fn standing(&self, known: &Known, clock: Clock) -> Option<Standing> {
+        let (Self::Key(gate), Some(key)) = (self, &known.key) else { return None };
+        Some(Standing { ring: Arc::clone(&gate.ring), key: Arc::clone(key), clock })
+    }
+
     /// The headers that say who calls, where they are believed.
     pub(crate) fn told_in(&self) -> &[HeaderName] {
         if let Self::Header(trusted) = self { trusted.names() } else { &[] }
@@ -232,64 +221,5 @@ fn nobody() -> Caller {
         api_key_id: None,
         user_id: None,
         organization_id: None,
-    }
-}
-
-/// Why a token has not passed, or not yet.
-enum NotPassed {
-    /// Newer keys may say otherwise.
-    Unsure,
-    Denied(Denied),
-}
-
-impl Tokens {
-    fn of(tokens: &config::Tokens) -> Self {
-        Self {
-            rules: TokenRules::of(tokens),
-            keys: KeySet::new(&tokens.jwks),
-            remembered: Remembered::default(),
-        }
-    }
-
-    /// Whose token it is, and its scopes.
-    fn verify(&self, token: &str, keys: &Keys) -> Result<(Arc<Caller>, Arc<[String]>), BadToken> {
-        let (fingerprint, now) = (fingerprint(token), Instant::now());
-        if let Some(known) = self.remembered.find(&fingerprint, keys.reading, now) {
-            return Ok(known);
-        }
-        let mut verified = self.rules.verify(token, keys)?;
-        let (lasts, scopes) = (verified.lasts, Arc::from(std::mem::take(&mut verified.scopes)));
-        let caller = caller_of(verified);
-        self.remembered.remember(fingerprint, (&caller, &scopes), keys.reading, (now, lasts));
-        Ok((caller, scopes))
-    }
-}
-
-fn caller_of(verified: Verified) -> Arc<Caller> {
-    Arc::new(Caller {
-        auth_method: AuthMethod::Jwt,
-        auth_state: AuthState::Ok,
-        user_id: Some(verified.user.into()),
-        organization_id: verified.organization.map(Into::into),
-        ..nobody()
-    })
-}
-
-impl TokenGate {
-    fn check(&self, headers: &HeaderMap, keys: Option<&Arc<Keys>>) -> Result<Arc<Caller>, NotPassed> {
-        let token = match credentials::token(headers) {
-            Presented::Token(token) => token,
-            Presented::Nothing => return Err(NotPassed::Denied(Denied::no_token())),
-            Presented::Unreadable => return Err(NotPassed::Denied(Denied::bad_token(BadToken::Malformed))),
-        };
-        let verified = self.tokens.verify(token, keys.ok_or(NotPassed::Unsure)?);
-        let (caller, scopes) = verified.map_err(|bad| match bad {
-            BadToken::UnknownKey => NotPassed::Unsure,
-            bad => NotPassed::Denied(Denied::bad_token(bad)),
-        })?;
-        if let Some(missing) = self.scopes.iter().find(|scope| !scopes.contains(scope)) {
-            return Err(NotPassed::Denied(Denied::no_scope(missing, &self.scopes, &caller)));
-        }
-        Ok(caller)
     }
 }

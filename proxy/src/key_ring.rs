@@ -19,11 +19,15 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 use subtle::ConstantTimeEq;
+use tokio::{sync::watch, time::sleep};
 
 /// A use is noted again this much later, in microseconds: a key that many use at a time is not written to by all of them.
 const NOTED_AGAIN_US: i64 = 1_000_000;
+/// How long nobody looks whether a key has ended that nothing is said about.
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 /// No use is known.
 const NEVER: i64 = i64::MIN;
 
@@ -32,6 +36,8 @@ const NEVER: i64 = i64::MIN;
 pub(crate) struct KeyRing {
     /// Absent until they have been read once.
     keys: ArcSwapOption<Keys>,
+    /// Tells those whose streams hang on a key that some key has changed.
+    changed: watch::Sender<()>,
 }
 
 type Keys = HashMap<PublicId, Arc<KnownKey>>;
@@ -97,6 +103,45 @@ impl KeyRing {
         Ok(Arc::clone(known))
     }
 
+    /// Returns when a key that was good is so no more. `now` is the wall clock; one that is set forth meanwhile is noticed
+    /// within [`LONGEST_WAIT`].
+    pub(crate) async fn ended(&self, key: &KnownKey, now: impl Fn() -> Timestamp) -> KeyRefusal {
+        let mut changed = self.changed.subscribe();
+        loop {
+            let until = match self.standing(key, now()) {
+                Ok(until) => until,
+                Err(refusal) => return refusal,
+            };
+            let left = until.map(|until| until.0.saturating_sub(now().0).max(0).unsigned_abs());
+            let wait = left.map_or(LONGEST_WAIT, |us| Duration::from_micros(us).min(LONGEST_WAIT));
+            tokio::select! {
+                // Without a sender there is nobody left to tell anything.
+                Ok(()) = changed.changed() => {}
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Until when a key is good that was, as far as is known; `None` for ever.
+    fn standing(&self, was: &KnownKey, now: Timestamp) -> Result<Option<Timestamp>, KeyRefusal> {
+        let keys = self.keys.load();
+        let current = PublicId::parse(&was.key.id).and_then(|id| keys.as_ref()?.get(&id));
+        let key = &current.ok_or(KeyRefusal::Unknown)?.key;
+        if key.revoked_at.is_some() {
+            return Err(KeyRefusal::Revoked);
+        }
+        // Exchanged since: the time of grace holds for streams, too.
+        let exchanged = key.hash.0 != was.key.hash.0;
+        let grace = key.previous.as_ref().filter(|previous| previous.hash.0 == was.key.hash.0);
+        let end = match (exchanged, grace) {
+            (true, None) => return Err(KeyRefusal::Expired),
+            (true, Some(previous)) => Some(previous.valid_until),
+            (false, _) => None,
+        };
+        let end = end.into_iter().chain(key.expires_at).min();
+        if end.is_some_and(|end| end <= now) { Err(KeyRefusal::Expired) } else { Ok(end) }
+    }
+
     /// Whether the keys have been read once.
     pub(crate) fn is_ready(&self) -> bool {
         self.keys.load().is_some()
@@ -121,6 +166,7 @@ impl KeyRing {
     /// Knows these keys from now on, and no others.
     fn know(&self, keys: Keys) {
         self.keys.store(Some(Arc::new(keys)));
+        self.changed.send_replace(());
     }
 
     /// The uses that the store has not been told yet; from now on it has.

@@ -5,16 +5,17 @@ use crate::{
     auth, gate,
     identity::{Authenticator, BearerHash},
     key_ring::KeyRing,
-    occupancy::Occupancy,
+    occupancy::{Occupancy, Place},
     process_meter::{Meter, Meters},
     stdio,
     tap::Tap,
+    time_limit::is_stream,
     tls::{BadCertificates, Certificates, UpstreamFiles, name_route},
-    upstream::{Connector, HeadLimits},
+    upstream::{self, Connector, HeadLimits},
 };
-use http::HeaderValue;
+use http::{HeaderValue, request::Parts};
 use mcpmeter_config as config;
-use mcpmeter_observer::{Identity, Instance, Mount};
+use mcpmeter_observer::{Failure, Identity, Instance, Mount};
 use std::{io, sync::Arc, time::Duration};
 
 /// One way to one upstream.
@@ -99,6 +100,16 @@ impl Server {
 }
 
 impl Route {
+    /// Room for an exchange. A stream needs none: it may last for ever, and would take the room of calls.
+    pub(crate) fn enter(&self, parts: &Parts) -> Result<Option<Place>, Failure> {
+        match self.config.max_exchanges {
+            Some(limit) if !is_stream(parts) => {
+                self.occupancy.enter(limit).map(Some).ok_or_else(|| upstream::no_room(limit))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// `known` is what an earlier table has in its place.
     pub(crate) fn build(
         wanted: &config::Route,

@@ -2,7 +2,10 @@
 //! `stream_timeout_ms` of a route. Arms no timer where none is configured, and never cuts a stream by a limit that is
 //! not for streams.
 
-use crate::upstream::{UploadEnd, late};
+use crate::{
+    identity::Standing,
+    upstream::{UploadEnd, late},
+};
 use http::{HeaderMap, HeaderName, Method, request::Parts};
 use mcpmeter_config::Route;
 use mcpmeter_observer::Failure;
@@ -19,6 +22,8 @@ const FIRST_WITH_LISTEN: &[u8] = b"2026-07-28";
 pub(crate) struct TimeLimits {
     first_byte: Option<Duration>,
     total: Option<Total>,
+    /// What a stream hangs on beside its time.
+    standing: Option<Standing>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -29,12 +34,14 @@ struct Total {
 }
 
 impl TimeLimits {
-    /// The limits of an exchange whose head has just come.
-    pub(crate) fn of(route: &Route, parts: &Parts) -> Self {
+    /// The limits of an exchange whose head has just come; a stream also ends with its caller's `standing`.
+    pub(crate) fn of(route: &Route, parts: &Parts, standing: impl FnOnce() -> Option<Standing>) -> Self {
         if is_stream(parts) {
-            return Self { first_byte: None, total: total(route.stream_timeout_ms, "stream_timeout") };
+            let total = total(route.stream_timeout_ms, "stream_timeout");
+            return Self { first_byte: None, total, standing: standing() };
         }
         Self {
+            standing: None,
             first_byte: route.first_byte_timeout_ms.map(Duration::from_millis),
             total: total(route.total_timeout_ms, "total_timeout"),
         }
@@ -79,7 +86,8 @@ impl TimeLimits {
 
     /// The limit for what follows the head.
     pub(crate) fn deadline(&self) -> Option<Deadline> {
-        self.total.map(Deadline)
+        (self.total.is_some() || self.standing.is_some())
+            .then(|| Deadline { total: self.total, standing: self.standing.clone() })
     }
 }
 
@@ -113,12 +121,25 @@ pub(crate) fn claims_stream(method: &Method, headers: &HeaderMap) -> bool {
 
 /// The end of the time that an answer has.
 #[derive(Debug)]
-pub(crate) struct Deadline(Total);
+pub(crate) struct Deadline {
+    total: Option<Total>,
+    standing: Option<Standing>,
+}
 
 impl Deadline {
     /// Returns, with what to say, when it has passed.
     pub(crate) async fn passed(self) -> Failure {
-        sleep_until(self.0.until).await;
-        self.0.failure()
+        let over = async {
+            let Some(total) = self.total else { return std::future::pending().await };
+            sleep_until(total.until).await;
+            total.failure()
+        };
+        match self.standing {
+            None => over.await,
+            Some(standing) => tokio::select! {
+                failure = over => failure,
+                failure = standing.lost() => failure,
+            },
+        }
     }
 }

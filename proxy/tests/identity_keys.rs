@@ -1,8 +1,8 @@
 //! Callers with keys of ours: who gets in, what the server sees of it, and how soon a change counts.
 
 use crate::{
-    message::{Message, call, post, result},
-    raw::Wire,
+    message::{Message, SSE_HEAD, call, chunk, get_stream, post, result},
+    raw::{Upstream, Wire},
     scripted_http::{Reply, ScriptedHttp},
     spawned::run,
     support::{Mcpmeter, PATIENCE},
@@ -152,4 +152,45 @@ async fn revoking_expiring_and_rotating_count_within_seconds() {
     keys(&proxy, &["revoke", &id]);
     let answer = until(&proxy, &last, 401).await;
     assert!(answer.text().contains("key_revoked") && begun.elapsed() < Duration::from_secs(10));
+}
+
+/// A stream that is open through the proxy, once the key is known: the client's end and the server's.
+async fn open_stream(proxy: &Mcpmeter, upstream: &Upstream, secret: &str) -> (Wire, Wire) {
+    let request = get_stream("localhost", "/a/mcp");
+    let request = request.replacen("\r\n\r\n", &format!("\r\nX-API-Key: {secret}\r\n\r\n"), 1);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut client = Wire::connect(proxy.proxy).await;
+        client.send(&*request).await;
+        tokio::select! {
+            refused = client.read_head() => assert!(refused.status() == 401 && Instant::now() < deadline),
+            mut server = upstream.accept() => {
+                server.read_head().await;
+                server.send(SSE_HEAD).await;
+                assert_eq!(client.read_head().await.status(), 200);
+                return (client, server);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_key_and_with_no_other() {
+    let upstream = Upstream::bind();
+    let proxy = Mcpmeter::start(&format!("{IDENTITY}{}", upstream.route("a")));
+    let made = ["1", "2", "3"].map(|user| keys(&proxy, &["create", "--user", user]));
+    let mut streams = Vec::new();
+    for key in &made {
+        streams.push(open_stream(&proxy, &upstream, &text(key, "secret")).await);
+    }
+    keys(&proxy, &["revoke", &text(&made[0], "id")]);
+    keys(&proxy, &["rotate", &text(&made[1], "id"), "--now"]);
+    for (client, server) in &mut streams[..2] {
+        client.gone().await;
+        server.gone().await;
+    }
+    let (client, server) = &mut streams[2];
+    server.send(chunk("data: 1\n\n")).await;
+    assert_eq!(client.read_chunk().await.as_deref(), Some(&b"data: 1\n\n"[..]));
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// Where only keys pass.
 pub(crate) struct KeyGate {
-    ring: Arc<KeyRing>,
+    pub(super) ring: Arc<KeyRing>,
     /// What the server gets in the key's place.
     pub(super) upstream_authorization: Option<HeaderValue>,
 }

@@ -155,7 +155,7 @@ async fn until(ring: &KeyRing, secret: &Secret<'_>, expected: Result<(), KeyRefu
             return;
         }
         assert!(Instant::now() < deadline, "still {answer:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -300,4 +300,32 @@ fn measure_many_keys() {
         bytes / MANY as u64
     );
     assert!(bytes < MANY_BYTES, "{bytes} bytes");
+}
+
+#[test]
+fn what_hangs_on_a_key_ends_with_it() {
+    let (at, secret) = (|seconds: i64| Timestamp(NOW.0 + seconds * SECOND), secret());
+    let ring = ring(vec![key(&secret)]);
+    let was = ring.find(secret.expose(), NOW).unwrap();
+    let standing = |change: fn(&mut ApiKey)| {
+        let mut changed = key(&secret);
+        change(&mut changed);
+        learn(&ring, vec![changed]);
+        ring.standing(&was, NOW)
+    };
+    assert_eq!(standing(|key| key.name = None), Ok(None));
+    assert_eq!(standing(|key| key.revoked_at = Some(NOW)), Err(KeyRefusal::Revoked));
+    assert_eq!(standing(|key| key.expires_at = Some(NOW)), Err(KeyRefusal::Expired));
+    assert_eq!(standing(|key| key.expires_at = Some(Timestamp(NOW.0 + 9))), Ok(Some(Timestamp(NOW.0 + 9))));
+    // Exchanged, with a time of grace and then without.
+    let mut exchanged = key(&Secret::generate(secret.id()).unwrap());
+    exchanged.previous = Some(PreviousSecret { hash: secret.hash(), valid_until: at(60) });
+    learn(&ring, vec![exchanged.clone()]);
+    assert_eq!(ring.standing(&was, NOW), Ok(Some(at(60))));
+    assert_eq!(ring.standing(&was, at(60)), Err(KeyRefusal::Expired));
+    exchanged.previous = None;
+    learn(&ring, vec![exchanged]);
+    assert_eq!(ring.standing(&was, NOW), Err(KeyRefusal::Expired));
+    ring.know(Keys::new());
+    assert_eq!(ring.standing(&was, NOW), Err(KeyRefusal::Unknown));
 }
