@@ -21,7 +21,7 @@ use crate::process::{Process, answers_ok, find_free_port, tethered};
 use crate::run::start_upstream;
 use crate::template::CallId;
 
-use counted::Counted;
+use counted::{Counted, Thread};
 
 /// The figures that were committed last, beside this crate's manifest.
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.json");
@@ -47,13 +47,14 @@ const SCENARIOS: [Scenario; 4] = [
 pub(crate) async fn measure(write: bool) -> anyhow::Result<bool> {
     let committed = read_committed()?;
     let (mut counted, mut fits) = (BTreeMap::new(), true);
-    println!("instructions per call: the worker, then everything");
+    println!("instructions per call: the worker, then everything; allocations of the worker");
     for scenario in &SCENARIOS {
         let now = count(scenario).await.with_context(|| format!("cannot count {}", scenario.name))?;
         let growth = committed.get(scenario.name).map(|before: &Counted| now.growth_since(before));
         let beside =
             growth.map_or("nothing to compare with".into(), |growth| format!("{:+.1} %", growth * 100.0));
-        println!("{:6} {:9} {:9}  {beside}", scenario.name, now.worker, now.all);
+        let Counted { worker, all, allocations } = now;
+        println!("{:6} {worker:9} {all:9} {allocations:5}  {beside}", scenario.name);
         fits &= growth.is_none_or(|growth| growth <= TOLERANCE);
         counted.insert(scenario.name, now);
     }
@@ -82,7 +83,7 @@ async fn count(scenario: &Scenario) -> anyhow::Result<Counted> {
 }
 
 /// The instructions of each thread over a whole life with so many calls.
-async fn run(exchange: Exchange, calls: u64) -> anyhow::Result<Vec<u64>> {
+async fn run(exchange: Exchange, calls: u64) -> anyhow::Result<Vec<Thread>> {
     let directory = tempfile::tempdir()?;
     let (_upstream, upstream) = start_upstream(directory.path())?;
     let (process, target) = start(upstream, directory.path())?;
