@@ -160,7 +160,7 @@ async fn the_token_is_exchanged_for_a_cookie_that_is_not_the_token() {
 
 #[tokio::test]
 async fn what_is_no_login_is_told_so_without_repeating_it() {
-    let proxy = Guarded::with_token();
+    let mut proxy = Guarded::with_token();
     let json = ("Content-Type", "application/json");
     for (headers, body, status) in [
         ([FORM], "token=wrong-wrong-wrong-wrong-wrong".to_owned(), 401),
@@ -175,8 +175,10 @@ async fn what_is_no_login_is_told_so_without_repeating_it() {
         assert!(answer.header("set-cookie").is_none());
         assert!(!answer.text().contains("wrong-wrong"), "{}", answer.text());
     }
+    // The log is read beside the answers.
+    proxy.spawned.wait_for_stderr("somebody has tried a wrong token");
     let log = proxy.spawned.stderr.now().join("\n");
-    assert!(log.contains("somebody has tried a wrong token") && !log.contains("wrong-wrong"), "{log}");
+    assert!(!log.contains("wrong-wrong"), "{log}");
 }
 
 #[tokio::test]
